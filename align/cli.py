@@ -1,0 +1,132 @@
+"""The `align` command: thin verbs over the modules that do the work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from align.command_line import exit_code_of
+from align.errors import ConfigError
+
+app = typer.Typer(
+    name="align",
+    help="Preference data from a teacher, training on it, and proof that it helped.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+recipes = typer.Typer(help="The YAML files that come with the package.", no_args_is_help=True)
+app.add_typer(recipes, name="recipes")
+
+BUILDERS = {"contrast": "ContrastBuilder", "student": "StudentBuilder"}
+RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe"}
+
+Words = Annotated[list[str] | None, typer.Argument(help="FILE.yaml and key=value settings, in any order.")]
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+@app.command()
+def build(
+    builder: Annotated[str, typer.Argument(help=f"One of {', '.join(BUILDERS)}.")],
+    words: Words = None,
+) -> None:
+    """Build a dataset of preference pairs."""
+    raise typer.Exit(_run_class("builder", BUILDERS, builder, words))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(RECIPES)}.")],
+    words: Words = None,
+) -> None:
+    """Train a model."""
+    raise typer.Exit(_run_class("recipe", RECIPES, recipe, words))
+
+
+@app.command()
+def compare(
+    run: Annotated[str, typer.Argument(help="Folder of a finished run whose settings have a compare section.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(help="key=value for that section, samples=4 for example.")
+    ] = None,
+) -> None:
+    """Show on held-out prompts what a run did; exit code 7 when the model is damaged."""
+
+    def command() -> None:
+        from align.errors import DamageFound
+        from align.evaluation.compare import compare as run_comparison
+
+        result = run_comparison(run, words or ())
+        if result.verdict.is_damaged:
+            raise DamageFound(f"{run}: the trained model is damaged; the report is complete")
+
+    raise typer.Exit(exit_code_of(command))
+
+
+@recipes.command("list")
+def list_recipes() -> None:
+    """Name every shipped file, with its first line and its command."""
+    from align.shipped import shipped_files
+
+    for name, path in shipped_files().items():
+        lines = [line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines()[:3]]
+        typer.echo(f"{name}\n    {lines[0]}\n    {lines[2]}")
+
+
+@recipes.command("show")
+def show_recipe(name: Annotated[str, typer.Argument(help="As `align recipes list` names it.")]) -> None:
+    """Print a shipped file."""
+
+    def command() -> None:
+        from align.shipped import shipped_file
+
+        typer.echo(shipped_file(name).read_text(encoding="utf-8"), nl=False)
+
+    raise typer.Exit(exit_code_of(command))
+
+
+@recipes.command("copy")
+def copy_recipe(
+    name: Annotated[str, typer.Argument(help="As `align recipes list` names it.")],
+    target: Annotated[Path | None, typer.Argument(help="Where to; left out, the same name here.")] = None,
+) -> None:
+    """Copy a shipped file to edit it. An existing file is never overwritten."""
+
+    def command() -> None:
+        from align.shipped import shipped_file
+
+        source = shipped_file(name)
+        path = target or Path(name)
+        path = path / source.name if path.is_dir() else path
+        if path.exists():
+            raise ConfigError(f"{path}: is there already; name another file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        typer.echo(f"copied to {path}")
+
+    raise typer.Exit(exit_code_of(command))
+
+
+def _run_class(kind: str, classes: dict[str, str], name: str, words: list[str] | None) -> int:
+    def command() -> None:
+        from align.config import did_you_mean
+
+        if name not in classes:
+            hint = did_you_mean(name, list(classes))
+            raise ConfigError(f"{name} is not a {kind}; there are {', '.join(classes)}{hint}")
+
+    code = exit_code_of(command)
+    if code:
+        return code
+    import align
+
+    return int(getattr(align, classes[name]).main(words or []))
+
+
+if __name__ == "__main__":
+    main()

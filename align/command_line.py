@@ -1,0 +1,123 @@
+"""Command line: what every `python -m align.…` entry point shares: words, help, and the exit code.
+
+The form is `[FILE.yaml] [key=value …]`, in any order, with a launcher's own `--local_rank` allowed anywhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel
+
+from align.config import Settings, load_settings
+from align.errors import EXIT_INTERRUPTED, EXIT_OK, AlignError, ConfigError, StorageError
+
+S = TypeVar("S", bound=Settings)
+
+_STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """Words of a command, told apart."""
+
+    path: str | None
+    """The YAML file, if one was given."""
+    words: tuple[str, ...]
+    """The `key=value` words in order."""
+    wants_help: bool
+
+
+def parse_words(arguments: Sequence[str]) -> CommandLine:
+    """Tell the YAML file from the `key=value` words.
+
+    Raises:
+        ConfigError: for an option that no entry point has, or a second file.
+    """
+    path: str | None = None
+    words: list[str] = []
+    rest = list(arguments)
+    while rest:
+        word = rest.pop(0)
+        if word in ("-h", "--help"):
+            return CommandLine(None, (), wants_help=True)
+        if word in ("--local_rank", "--local-rank") and rest:
+            rest.pop(0)
+        elif word.startswith(("--local_rank=", "--local-rank=")):
+            continue
+        elif word.startswith("-"):
+            raise ConfigError(
+                f"{word} is not an option; settings are given as key=value, for example output_dir=runs/x"
+            )
+        elif "=" in word:
+            words.append(word)
+        elif path is not None:
+            raise ConfigError(f"one YAML file must be given, found {path} and {word}; settings are given as key=value")
+        else:
+            path = word
+    return CommandLine(path, tuple(words), wants_help=False)
+
+
+def help_text(usage: str, description: str, settings_class: type[Settings]) -> str:
+    """Usage, what it does, and every setting with its default and first sentence."""
+    lines = [f"usage: {usage} FILE.yaml [key=value ...]", "", description.strip(), "", "settings:"]
+    lines += _describe(settings_class, "")
+    for section, target in settings_class.pass_through.items():
+        lines.append(f"  {section}.*  every argument of {target.library}'s {target.class_name}, passed on unchanged")
+    return "\n".join(lines)
+
+
+def exit_code_of(command: Callable[[], None]) -> int:
+    """Run a command; what `align` raises on purpose becomes its message on stderr and its exit code."""
+    try:
+        command()
+        return EXIT_OK
+    except AlignError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        return EXIT_OK
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRNOS:
+            raise
+        print(f"\n{error.filename or 'storage'}: {error.strerror}; free some space and repeat", file=sys.stderr)
+        return StorageError.exit_code
+
+
+def entry_point(
+    module: str,
+    description: str,
+    settings_class: type[S],
+    run: Callable[[S], object],
+    arguments: Sequence[str] | None,
+) -> int:
+    """What `python -m align.…` does: read the words, print help or run, return the exit code."""
+
+    def command() -> None:
+        line = parse_words(sys.argv[1:] if arguments is None else arguments)
+        if line.wants_help:
+            print(help_text(f"python -m {module}", description, settings_class))
+        elif line.path is None and not line.words:
+            raise ConfigError("a YAML file must be given; `align recipes list` names those that come with the package")
+        else:
+            run(load_settings(settings_class, line.path, line.words))
+
+    return exit_code_of(command)
+
+
+def _describe(settings_class: type[BaseModel], prefix: str) -> list[str]:
+    lines = []
+    for name, info in settings_class.model_fields.items():
+        summary = (info.description or "").split("\n")[0]
+        default = "required" if info.is_required() else f"default {info.get_default(call_default_factory=True)!r}"
+        if len(default) > 40:
+            default = "default: a section of its own"
+        lines.append(f"  {prefix}{name}  {summary} ({default})")
+    return lines

@@ -1,0 +1,1 @@
+"""Data: what a row is, and how rows are read and written."""

@@ -1,0 +1,245 @@
+"""Gates: what makes a preference pair unable to teach, found without a model.
+
+Each gate is a pure function on the prompt, the text of one side and what `meta` knows of that side; it returns None,
+or the `Fault` it found. Where it cannot tell, it returns None: a good answer lost costs more than a bad one kept,
+which a judge may still find. `apply_gates` asks those that are on.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from align.config import Settings
+from align.data.pair import Dropped, Messages, PreferencePair
+
+Language = Literal["auto", "en", "zh", "any"]
+
+
+class Fault(NamedTuple):
+    """Why an answer cannot teach."""
+
+    reason: str
+    """Short slug, the gate's name."""
+    detail: str
+
+
+class SideGates(Settings):
+    """Which gates one side of a pair has to pass."""
+
+    empty: bool = True
+    """Drop an answer without a letter, digit or symbol."""
+    cut_off: bool = True
+    """Drop an answer that did not end by itself: its missing end teaches the model when to stop, or not to."""
+    refusal: bool = True
+    """Drop an answer that opens as a refusal or as "As an AI"."""
+    wrong_language: bool = True
+    """Drop an answer in another script than `language` wants: such a pair teaches the language and little else."""
+    max_chars: int | None = Field(default=None, ge=1)
+    """Longest answer in characters; None: any length."""
+    max_words: int | None = Field(default=None, ge=1)
+    """Longest answer in words, where each Chinese, Japanese or Thai character is one; None: any length."""
+
+
+class GateSettings(Settings):
+    """Which gates a pair has to pass."""
+
+    identical: bool = True
+    """Drop a pair whose sides differ in case, spaces and punctuation only."""
+    language: Language = "auto"
+    """Language of the answers, told by script: `auto` takes that of the prompt's last user turn, `any` asks nothing."""
+    chosen: SideGates = Field(default_factory=SideGates)
+    rejected: SideGates = Field(default_factory=lambda: SideGates(refusal=False))
+    """A refusal is a fair rejected side; a cut-off one or one in another language teaches length or language."""
+
+
+def apply_gates(pair: PreferencePair, settings: GateSettings) -> Dropped | None:
+    """The first fault of the pair, named `identical`, `chosen_cut_off`, `rejected_wrong_language` and so on, or None.
+
+    The parts of `meta` that describe a side stand under its name, as in `meta["chosen"]["finish_reason"]`.
+    """
+    chosen, rejected = side_text(pair.chosen), side_text(pair.rejected)
+    for name, text, gates in (("chosen", chosen, settings.chosen), ("rejected", rejected, settings.rejected)):
+        meta = pair.meta.get(name)
+        known = meta if isinstance(meta, Mapping) else {}
+        if fault := _side_fault(pair.prompt, text, known, gates, settings.language):
+            return Dropped(f"{name}_{fault.reason}", fault.detail, pair.meta)
+    if settings.identical and (fault := identical(chosen, rejected)):
+        return Dropped(fault.reason, fault.detail, pair.meta)
+    return None
+
+
+def side_text(answer: Messages) -> str:
+    """What the assistant says in an answer; what tools say is not its own."""
+    return "\n".join(message.content for message in answer if message.role == "assistant")
+
+
+def empty(text: str) -> Fault | None:
+    """Nothing but spaces, punctuation and characters that do not show. An emoji is something."""
+    if any(unicodedata.category(letter)[0] in "LNS" for letter in text):
+        return None
+    return Fault("empty", f"holds only {text.strip()[:20]!a}")
+
+
+def identical(chosen: str, rejected: str) -> Fault | None:
+    """The same text but for case, spaces and punctuation. Signs that carry sense, such as in 1.5 or a != b, count."""
+    if _normalised(chosen) != _normalised(rejected):
+        return None
+    return Fault("identical", f"both sides say {_start(chosen)}")
+
+
+def cut_off(meta: Mapping[str, Any]) -> Fault | None:
+    """The answer has a finish reason and it is not `stop`. One without is not judged."""
+    finish_reason = meta.get("finish_reason")
+    if finish_reason is None or finish_reason == "stop":
+        return None
+    return Fault("cut_off", f"finish_reason is {str(finish_reason)[:40]!a}, not stop")
+
+
+def refusal(text: str) -> Fault | None:
+    """The answer opens as a refusal, in English or Chinese. What comes later in it is not looked at."""
+    opening = text.lstrip(" \t\r\n\"'“”‘’「『*_#>")[:200].translate(_PLAIN)
+    return Fault("refusal", f"opens with {_start(opening)}") if _REFUSAL.match(opening) else None
+
+
+def wrong_language(prompt: Messages, text: str, language: Language) -> Fault | None:
+    """Less than a quarter of the answer is in a script that was asked for.
+
+    Scripts are told apart, not languages: English and French are both `latin`, Chinese and Japanese both `han`.
+    Words are counted, and each character where words are not spaced; code, links and formulas are left out. Not
+    judged: an answer of fewer than five words, and with `auto` a prompt that names a language or a translation.
+    """
+    if language == "any":
+        return None
+    wanted = {"en": {"latin"}, "zh": {"han"}}.get(language) or _scripts_of(prompt)
+    counts = _count_scripts(text)
+    num_words = counts.total()
+    if not wanted or num_words < 5 or sum(counts[script] for script in wanted) >= num_words / 4:
+        return None
+    main = counts.most_common(1)[0][0]
+    return Fault("wrong_language", f"is mostly {main}, not {' or '.join(sorted(wanted))}: {_start(text)}")
+
+
+def too_long(text: str, max_chars: int | None, max_words: int | None) -> Fault | None:
+    """More characters or words than the limit; None is no limit."""
+    if max_chars is not None and len(text) > max_chars:
+        return Fault("too_long", f"has {len(text)} characters, more than {max_chars}")
+    if max_words is not None and (num_words := sum(1 for _ in _WORD.finditer(text))) > max_words:
+        return Fault("too_long", f"has {num_words} words, more than {max_words}")
+    return None
+
+
+def _side_fault(
+    prompt: Messages, text: str, meta: Mapping[str, Any], gates: SideGates, language: Language
+) -> Fault | None:
+    return (
+        (empty(text) if gates.empty else None)
+        or (cut_off(meta) if gates.cut_off else None)
+        or (refusal(text) if gates.refusal else None)
+        or (wrong_language(prompt, text, language) if gates.wrong_language else None)
+        or too_long(text, gates.max_chars, gates.max_words)
+    )
+
+
+def _scripts_of(prompt: Messages) -> set[str]:
+    """The scripts an answer may be in: the main one of the last user turn, and any other with three words in it."""
+    last_turn = next((message.content for message in reversed(prompt) if message.role == "user"), "")
+    system = next((message.content for message in prompt if message.role == "system"), "")
+    counts = _count_scripts(last_turn)
+    if counts.total() < 2 or _NAMES_A_LANGUAGE.search(last_turn) or _NAMES_A_LANGUAGE.search(system):
+        return set()
+    return {script for script, count in counts.items() if count >= 3 or count == max(counts.values())}
+
+
+def _count_scripts(text: str) -> Counter[str]:
+    """Script → words. A single Latin letter is no word, since it may be a variable or the name of an option."""
+    prose = "\n".join(line for line in _NOT_PROSE.sub(" ", text).splitlines() if not _is_code(line))
+    words = ((match.lastgroup or "", match.group()) for match in _WORD.finditer(prose))
+    return Counter(script for script, word in words if script != "other" and (script != "latin" or len(word) > 1))
+
+
+def _is_code(line: str) -> bool:
+    signs = sum(line.count(sign) for sign in "(){}[]=;<>_|\\")
+    return bool(_CODE_LINE.match(line)) or signs > 0.08 * len(line.replace(" ", ""))
+
+
+def _normalised(text: str) -> str:
+    text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH).casefold()
+    text = _SPACE.sub(" ", _PUNCTUATION.sub(" ", re.sub("['’‘]", "", text)))
+    return _SPACE_BESIDE_HAN.sub("", text).strip()
+
+
+def _start(text: str) -> str:
+    words = " ".join(text.split())
+    return repr(words if len(words) <= 60 else words[:59] + "…")
+
+
+_HAN = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+_LATIN = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
+
+_WORD = re.compile(
+    rf"(?P<han>[{_HAN}])|(?P<thai>[\u0e00-\u0e7f])"
+    rf"|(?P<latin>[{_LATIN}](?:['’-]?[{_LATIN}0-9])*)|(?P<cyrillic>[\u0400-\u052f]+)|(?P<greek>[\u0370-\u03ff]+)"
+    r"|(?P<hangul>[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+)|(?P<arabic>[\u0600-\u06ff\u0750-\u077f]+)"
+    r"|(?P<hebrew>[\u0590-\u05ff]+)|(?P<devanagari>[\u0900-\u097f]+)|(?P<other>[^\W_]+)"
+)
+
+_NOT_PROSE = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\$\$.*?\$\$|\$[^$\n]+\$|\\[A-Za-z]+|<[^<>\n]+>", re.DOTALL
+)
+_CODE_LINE = re.compile(r" {4}|\t|\s*(?:return|import|def|elif|const|#include|SELECT)\b")
+
+_NAMES_A_LANGUAGE = re.compile(
+    r"translat|[翻口笔]译|译[成为]|[英中日韩法德俄汉粤国][文语]|\b(?:arabic|cantonese|chinese|english|french|german|italian|"
+    r"japanese|korean|mandarin|portuguese|russian|spanish)\b",
+    re.IGNORECASE,
+)
+
+_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_SPACE = re.compile(r"\s+")
+_SPACE_BESIDE_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
+_PUNCTUATION = re.compile(r"[.,:](?!\d)|[;?\"。、·…—–“”「」《》\u200b\ufeff]|!(?![=\w])")
+"""What carries no sense. 1.5, 3:4 and != stay as they are; so do signs that calculate or mark."""
+
+_SORRY = r"(?:(?:i'm|i am|we're|we are) )?(?:so |very |really |truly |deeply )?(?:sorry|apologies|i apologi[sz]e)"
+_CANNOT = r"(?:i|we) ?(?:cannot|can not|can't|won't|will not|(?:am|'m|are|'re) (?:unable|not able) to)"
+_OF_ONESELF = "agree|attend|be there|believe|come|find|hear|join|locate|make it|remember|see|stay|stop|wait"
+_DO = "(?:comply|fulfill|provide|generate|create|write|produce|share|give|offer|discuss|engage in|answer|respond to)"
+_TOPIC = "(?:request|question|information|instructions|guidance|advice|content|details|kind|type|sort|topic)"
+_AI = "an? (?:ai|artificial intelligence|(?:large )?language model)(?: (?:language|model|assistant|system|chatbot))*"
+
+_REFUSALS_ENGLISH = (
+    # With an apology, any inability but those that people have: "I'm sorry, I can't come tonight".
+    rf"{_SORRY}[,.!;:\s—–-]*(?:but |however,? )?(?:as {_AI}[^.\n]{{0,60}}?, )?{_CANNOT}\b(?! (?:{_OF_ONESELF})\b)",
+    rf"{_SORRY}[^.\n]{{0,20}}not something (?:that )?i(?:'m able to| can)\b",
+    # Without one, only of the request: not "I can't recommend it enough", "I can't help but smile".
+    rf"(?:unfortunately,? )?{_CANNOT} (?:help|assist)(?: you)? (?:with|in)\b",
+    rf"(?:unfortunately,? )?{_CANNOT} {_DO}(?: you)?(?: with)?(?: \w+)? {_TOPIC}\b",
+    rf"(?:(?:{_SORRY}|unfortunately)[,.! ]*(?:but )?)?as {_AI}(?:,| i\b| (?:created|developed|made|trained) by\b)",
+    rf"i(?:'m| am) (?:just |only |merely )?{_AI}\b[^.!?\n]{{0,80}}\b(?:can't|cannot|unable|not able|don't have)\b",
+)
+
+_SORRY_ZH = "(?:[您你]好[，,！! ]*)?我?(?:真的|非常|很|十分|实在|深表)*(?:抱歉|对不起|遗憾|不好意思|歉意)[，,。！!… ]*"
+_OF_ONESELF_ZH = "参加|出席|同意|理解|接受|忘|相信|赶|陪|原谅|见|前往"
+_DO_ZH = "(?:提供|回答|协助|帮[助你您忙]|满足|生成|讨论|参与[这此]|创作|给[到出]|执行)"
+_AI_ZH = "(?:人工智[能慧]|ai|大?型?语言模型|大模型)"
+
+_REFUSALS_CHINESE = (
+    rf"{_SORRY_ZH}(?:但是?|不过)?[，, ]*(?:作为[^，,。\n]{{1,20}}[，,] ?)?[^，,。\n]{{0,8}}?无法(?!{_OF_ONESELF_ZH})",
+    rf"{_SORRY_ZH}[^。\n]{{0,12}}?(?:不能|不便|没办?法|拒绝).{{0,4}}?{_DO_ZH}",
+    rf"作为(?:一[个名位款])?{_AI_ZH}(?:\s*(?:ai|语言|大?模型|助手|程序|系统|机器人))*\s*(?:[，,]|我)",
+    rf"(?:[您你]好[，,！! ]*)?(?:[这该]个?问题)?我(?:暂时|目前)?(?:无法|不能)为?[您你]?{_DO_ZH}(?![他她它])",
+    rf"我(?:只)?是(?:一[个名款])?{_AI_ZH}[^。！？\n]{{0,30}}(?:无法|不能|没有)",
+)
+
+_REFUSAL = re.compile("|".join((*_REFUSALS_ENGLISH, *_REFUSALS_CHINESE)), re.IGNORECASE)
+_PLAIN = str.maketrans(
+    "’無沒辦對遺實為個協幫滿討論參與這創給執過問題語統機該暫時絕見趕諒",
+    "'无没办对遗实为个协帮满讨论参与这创给执过问题语统机该暂时绝见赶谅",
+)
+"""Traditional to simplified characters, as far as the refusals need it."""

@@ -1,0 +1,56 @@
+"""Prompts of a dataset: read from a file, a list or topics, each once, and none on both sides of the split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from align.data.files import read_prompts
+from align.data.pair import Message, Prompt
+from align.errors import DataError
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """Prompts to train on and prompts kept away from training."""
+
+    training: list[Prompt]
+    heldout: list[Prompt]
+    num_repeated: int
+    """Training prompts that stood there more than once; each is asked once."""
+
+
+def read_prompt_set(training: Any, heldout: Any | None) -> PromptSet:
+    """Read both sources.
+
+    Raises:
+        DataError: when a prompt stands on both sides.
+    """
+    read = _read(training)
+    unique = list({prompt.key: prompt for prompt in reversed(read)}.values())[::-1]
+    kept_away = list({prompt.key: prompt for prompt in _read(heldout)}.values()) if heldout is not None else []
+    known = {_plain(prompt) for prompt in unique}
+    leaked = [prompt for prompt in kept_away if _plain(prompt) in known]
+    if leaked:
+        raise DataError(
+            f"heldout: {len(leaked)} prompts also stand in prompts, so the comparison would test what was trained; "
+            f"the first is {leaked[0].messages[-1].content[:80]!r}. Remove them from one of the two."
+        )
+    return PromptSet(unique, kept_away, len(read) - len(unique))
+
+
+def _read(source: Any) -> list[Prompt]:
+    if isinstance(source, str):
+        return read_prompts(source)
+    if isinstance(source, dict):
+        return [
+            Prompt((Message("user", question.strip()),), {"topic": topic})
+            for topic, questions in source.items()
+            for question in questions
+        ]
+    return [Prompt((Message("user", question.strip()),)) for question in source]
+
+
+def _plain(prompt: Prompt) -> str:
+    """A prompt's text without case and white space, to find the same question written twice."""
+    return " ".join(message.content for message in prompt.messages).casefold().replace(" ", "")

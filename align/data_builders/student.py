@@ -1,0 +1,114 @@
+"""Student: a better answer against the student's own.
+
+Chosen comes from a teacher, or from a file of existing answers (a character's real lines, a manual); rejected from the
+model that will be trained, so the pair shows exactly what it would say today.
+
+    python -m align.data_builders.student data_builders/X.yaml answers=my_answers.jsonl
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from align.config import Location
+from align.data.files import checked_rows
+from align.data.instruction import Instruction
+from align.data.pair import Demonstration, Dropped, Messages, PreferencePair, Prompt
+from align.data_builders.base import DataBuilder
+from align.data_builders.prompts import PromptSet, read_prompt_set
+from align.data_builders.settings import BuilderSettings, PromptSource
+from align.teachers.base import Completion, Teacher
+from align.teachers.settings import SamplingSettings, TeacherSettings
+
+_ANSWER = "given_answer"
+"""Key of a prompt's meta under which its chosen side waits while the student is asked."""
+
+
+class StudentSettings(BuilderSettings):
+    """Settings of the student builder."""
+
+    prompts: PromptSource | None = None
+    """Questions for the teacher; with `answers` they come from that file."""
+    answers: str | None = None
+    """File of `{"prompt": [...], "completion": [...]}` rows whose completions are the chosen side."""
+    teacher: TeacherSettings | None = None
+    """Who gives the chosen side, when no file does."""
+    good: Instruction = Instruction()
+    """Instruction and examples for the teacher."""
+    student: TeacherSettings
+    """The model that will be trained; it gives the rejected side from the plain prompt."""
+    sampling: SamplingSettings = SamplingSettings()
+    """How both sides are drawn."""
+
+    @classmethod
+    def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+        """Exactly one source of chosen answers."""
+        if ("answers" in raw) == ("teacher" in raw):
+            yield (("answers",) if "answers" in raw else ()), "exactly one of answers and teacher must be given"
+        if ("answers" in raw) == ("prompts" in raw):
+            yield ("prompts",), "prompts must be given with teacher, and left out with answers (its prompts are used)"
+
+
+class StudentBuilder(DataBuilder[StudentSettings]):
+    """Pairs of a better answer, from a teacher or a file, and the answer of the model that will be trained."""
+
+    config_class = StudentSettings
+    student: Teacher
+    teacher: Teacher | None = None
+
+    def __init__(
+        self, settings: StudentSettings, teacher: Teacher | None = None, student: Teacher | None = None
+    ) -> None:
+        super().__init__(settings)
+        self._given_teacher, self._given_student = teacher, student
+
+    def read_prompts(self) -> PromptSet:
+        """The questions, or the prompts of the file of answers, whose answers are kept at hand."""
+        if self.settings.answers is None:
+            return super().read_prompts()
+        rows = checked_rows(self.settings.answers, Demonstration).rows
+        prompts = [Prompt(row.prompt, {**row.meta, _ANSWER: row.completion[-1].content}) for row in rows]
+        heldout = read_prompt_set([], self.settings.heldout).heldout if self.settings.heldout else []
+        return PromptSet(prompts, heldout, 0)
+
+    async def open(self) -> None:
+        """Load student and teacher, unless they were given; a teacher that is the student is loaded once."""
+        self.student = self._given_student or self.settings.student.make()
+        if self._given_teacher is not None:
+            self.teacher = self._given_teacher
+        elif self.settings.teacher is not None:
+            is_same = self.settings.teacher == self.settings.student
+            self.teacher = self.student if is_same else self.settings.teacher.make()
+
+    async def aclose(self) -> None:
+        """Free the models that were loaded here."""
+        if self._given_student is None:
+            await self.student.aclose()
+        if self._given_teacher is None and self.teacher is not None and self.teacher is not self.student:
+            await self.teacher.aclose()
+
+    def asking(self, prompt: Prompt) -> dict[str, Any]:
+        """The settings, and the given answer, since a file may answer one prompt in several ways."""
+        return {**super().asking(prompt), "answer": prompt.meta.get(_ANSWER)}
+
+    async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
+        """Ask the student, and the teacher where no answer is given."""
+        chosen, rejected = await asyncio.gather(self._better(prompt), self._ask(self.student, prompt.messages))
+        source = self.teacher.name if self.teacher is not None else self.settings.answers
+        meta = {name: value for name, value in prompt.meta.items() if name != _ANSWER}
+        return self.pair(Prompt(prompt.messages, meta), chosen, rejected, chosen_from=source, student=self.student.name)
+
+    async def _better(self, prompt: Prompt) -> Completion:
+        if self.teacher is None:
+            return Completion(prompt.meta[_ANSWER], finish_reason="stop")
+        return await self._ask(self.teacher, self.settings.good.apply(prompt.messages))
+
+    async def _ask(self, teacher: Teacher, messages: Messages) -> Completion:
+        completions = await teacher.complete(messages, self.settings.sampling.make())
+        return completions[0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(StudentBuilder.main())

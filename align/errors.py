@@ -1,0 +1,46 @@
+"""Errors: the exceptions that reach a user, and the exit code of each.
+
+A message says where, what must hold, what it is instead, and what to do. The codes are a contract of the process
+(design: `exit.json` in the run folder repeats them, since launchers may replace what a rank returns).
+"""
+
+
+class AlignError(Exception):
+    """Base of everything that `align` raises on purpose. Exit code 1 is kept for our own bugs."""
+
+    exit_code = 1
+
+
+class ConfigError(AlignError):
+    """A setting, a command line or a file name is wrong."""
+
+    exit_code = 2
+
+
+class DataError(AlignError):
+    """Rows cannot be used as they are."""
+
+    exit_code = 3
+
+
+class DamageFound(AlignError):
+    """A comparison found the trained model damaged; its report is complete all the same."""
+
+    exit_code = 7
+
+
+class RefusedError(AlignError):
+    """A check before the first step failed, so nothing was started."""
+
+    exit_code = 8
+
+
+class StorageError(AlignError):
+    """The disk or the file system refused; what was written before is whole, and the run can be repeated."""
+
+    exit_code = 74
+
+
+EXIT_OK = 0
+EXIT_INTERRUPTED = 130
+"""Ctrl-C. What was finished is kept; the same command goes on from there."""

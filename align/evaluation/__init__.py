@@ -1,0 +1,1 @@
+"""Evaluation: did the model get better, by how much, and is it sure."""

@@ -1,0 +1,96 @@
+"""Screen: a comparison on the terminal, worst answers first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from align.evaluation.settings import CompareSettings
+from align.evaluation.statistics import Estimate
+
+if TYPE_CHECKING:
+    from align.evaluation.arms import Arm
+    from align.evaluation.compare import Comparison
+
+_NUM_WORST = 4
+_COLOURS = {"helped": "green", "damaged": "red", "worse than SFT": "red"}
+
+
+def print_plan(arms: Sequence[Arm], num_prompts: int, settings: CompareSettings, smallest: float) -> None:
+    """What will be compared, and the smallest difference it can find, before anything is generated."""
+    names = " · ".join(arm.name for arm in arms)
+    print(f"comparing {names}: {num_prompts} held-out prompts, {settings.samples} answers each")
+    print(f"  smallest detectable difference: {smallest:.0%} of answers (80 % power, 95 % intervals)", flush=True)
+
+
+def print_rates(rates: Mapping[str, Estimate]) -> None:
+    """The skill of each arm, as soon as it is known."""
+    for name, rate in rates.items():
+        print(f"  {name:<20} {_rate(rate)}", flush=True)
+
+
+def print_result(result: Comparison, folder: Path) -> None:
+    """Arms side by side, the worst answers, the verdict with its reasons."""
+    console = Console(highlight=False)
+    console.print(_table(result))
+    console.print(
+        "relevance: own prompt ranks first among 20 · distinct-3: over equal numbers of words · general text: nats a token\n"
+        "style strength: how strongly the instruction's style shows (nats); it is no sign of quality",
+        style="dim",
+    )
+    _print_worst(console, result)
+    name = result.trained
+    console.print(f"\n{name} against base: {result.over_base}   win rate {_rate(result.wins_over_base)}", markup=False)
+    if result.over_sft is not None:
+        console.print(f"{name} against SFT:  {result.over_sft}", markup=False)
+    word = f"{name} helped" if result.verdict.word == "helped" else result.verdict.word
+    console.print(f"\nverdict: {word}", style=f"bold {_COLOURS.get(result.verdict.word, 'yellow')}", markup=False)
+    for reason in result.verdict.reasons:
+        console.print(f"  {reason}", markup=False)
+    console.print(f"every answer: {folder / 'comparison' / 'answers.jsonl'}", markup=False)
+
+
+def _table(result: Comparison) -> Table:
+    table = Table(title="what each arm does on held-out prompts", title_justify="left")
+    table.add_column("")
+    for arm in result.arms:
+        table.add_column(arm.name, justify="right")
+    rows = {
+        "skill": [_rate(result.rates[arm.name]) for arm in result.arms],
+        "relevance": [f"{result.measures[arm.name].relevance:.2f}" for arm in result.arms],
+        "distinct-3": [f"{result.measures[arm.name].distinct_3:.2f}" for arm in result.arms],
+        "words an answer": [f"{result.measures[arm.name].words:.0f}" for arm in result.arms],
+        "ended by itself": [f"{result.measures[arm.name].ended:.0%}" for arm in result.arms],
+        "general text": [f"{result.measures[arm.name].general_nll:.2f}" for arm in result.arms],
+        "style strength": [f"{result.measures[arm.name].style_strength:+.1f}" for arm in result.arms],
+    }
+    for label, cells in rows.items():
+        table.add_row(label, *cells)
+    return table
+
+
+def _print_worst(console: Console, result: Comparison) -> None:
+    """First answers of the run, lowest score first, then those that do not belong to their prompt, then the longest."""
+    name = result.trained
+    scores, relevant, answers = result.scores[name], result.measures[name].relevant, result.answers[name]
+    order = sorted(
+        range(len(result.prompts)), key=lambda n: (scores[n][0] or 0.0, relevant[n], -len(answers[n][0].text))
+    )
+    console.print(f"\n{name}: worst answers first", style="bold", markup=False)
+    for n in order[:_NUM_WORST]:
+        score = scores[n][0]
+        flags = [f"skill {score:g}" if score is not None else "not scored"]
+        flags += [] if relevant[n] else ["does not belong to its prompt"]
+        console.print(Text(f"  {result.prompts[n].messages[-1].content}", style="bold"))
+        console.print(
+            Text(f"    {' '.join(answers[n][0].text.split())[:300]}"), Text(f"    [{', '.join(flags)}]", "dim")
+        )
+
+
+def _rate(rate: Estimate) -> str:
+    return f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]"

@@ -1,0 +1,28 @@
+"""Compare settings: what `align compare` needs to know besides the run itself."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from align.config import Settings, UseSettings
+
+
+class CompareSettings(Settings):
+    """How a run is shown to have helped, or not."""
+
+    dataset: str
+    """Folder that a builder wrote: its held-out prompts, and the good instruction for the ceiling."""
+    sft: str | None = None
+    """Folder of a finished SFT run on the same chosen tokens; without it "DPO helped" cannot be shown."""
+    check: UseSettings
+    """Reward between 0 and 1 that says whether an answer shows the skill."""
+    samples: int = Field(default=2, ge=1)
+    """Answers drawn for each held-out prompt."""
+    temperature: float = Field(default=0.7, ge=0)
+    """Of the answers; 0 means greedy."""
+    max_tokens: int = Field(default=96, ge=1)
+    """Tokens after which an answer is cut off."""
+    seed: int = 0
+    """Another seed draws other answers."""
+    batch_size: int = Field(default=24, ge=1)
+    """Rows that are decoded together."""

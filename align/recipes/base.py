@@ -1,0 +1,295 @@
+"""Recipe: one training run, from a YAML file to a folder with a model and the record of how it was made.
+
+The base class owns the order (read rows, plan, build, check, train, save, report); a recipe fills in `build_trainer`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+
+from align import models
+from align.command_line import entry_point
+from align.config import Settings, load_settings
+from align.data.files import RowFile, checked_rows
+from align.data.pair import Demonstration, PreferencePair
+from align.errors import EXIT_INTERRUPTED, AlignError, RefusedError
+from align.installed import LORA_CONFIG
+from align.runs import RunFolder, write_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import Trainer
+
+    from align.training.tokens import TokenReport
+
+
+class DataSettings(Settings):
+    """How rows are taken from the files."""
+
+    on_bad_rows: Literal["fail", "drop"] = "fail"
+    """`drop` trains on the good rows and counts the others; `fail` stops with exit code 3."""
+
+
+class RecipeSettings(Settings):
+    """Settings that every recipe has."""
+
+    model: str
+    """Hub name, folder, run folder, `.gguf` file, `modelscope:org/name` or `embedded:smollm2-135m`."""
+    train_data: str
+    """Rows to train on, `.jsonl` or `.parquet`."""
+    eval_data: str | None = None
+    """Rows for the held-out loss."""
+    output_dir: str
+    """Folder of the run."""
+    compute: Literal["bfloat16", "float32"] = "bfloat16"
+    """Arithmetic. In bfloat16, LoRA keeps a bfloat16 base and float32 adapters; full training keeps float32 weights."""
+    lora: dict[str, Any] | None = None
+    """LoRA settings; left out, all weights are trained."""
+    data: DataSettings = DataSettings()
+    """How rows are taken from the files."""
+    trainer: dict[str, Any] = {}  # noqa: RUF012  # pydantic copies defaults
+    """Arguments of the TRL trainer."""
+
+
+S = TypeVar("S", bound=RecipeSettings)
+
+OWNED_ARGUMENTS = {
+    "output_dir": "set output_dir at the top level",
+    "bf16": "set compute: bfloat16 or float32 at the top level",
+    "fp16": "float16 loses small gradients; set compute: bfloat16 at the top level",
+    "bf16_full_eval": "set compute at the top level",
+    "fp16_full_eval": "set compute at the top level",
+    "model_init_kwargs": "the model is loaded from model: and compute: at the top level",
+    "deepspeed": "DeepSpeed is not supported yet in this version",
+    "resume_from_checkpoint": "resuming is not supported yet in this version",
+    "padding_free": "TRL accepts it and does not do it",
+    "truncation_mode": "rows that are too long are refused or dropped (data: {on_bad_rows: drop}), never cut",
+    "use_liger_kernel": "TRL has deprecated it",
+    "push_to_hub": "pushing is not supported yet in this version; upload the model folder",
+}
+"""Arguments of the trainer that the recipe sets itself, or that TRL takes and ignores; each with what to do instead."""
+
+
+class Recipe(ABC, Generic[S]):
+    """One training run. Subclasses name their settings and build a trainer."""
+
+    config_class: ClassVar[type[RecipeSettings]]
+    row_class: ClassVar[type[PreferencePair] | type[Demonstration]]
+    sides: ClassVar[tuple[str, ...]]
+    """Columns that are trained on, the one to be learned first."""
+
+    settings: S
+
+    def __init__(self, settings: S) -> None:
+        self.settings = settings
+
+    @classmethod
+    def from_file(cls, path: str | None, *words: str) -> Recipe[Any]:
+        """Read settings from a YAML file and `key=value` words.
+
+        Raises:
+            ConfigError: with every mistake in one message.
+        """
+        return cls(load_settings(cls.config_class, path, words))  # type: ignore[arg-type]
+
+    @classmethod
+    def main(cls, arguments: Sequence[str] | None = None) -> int:
+        """The `python -m` entry point; returns the exit code."""
+        module = f"align.recipes.{cls.__name__.removesuffix('Recipe').lower()}"
+        return entry_point(module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments)
+
+    @classmethod
+    def _run_with(cls, settings: Any) -> None:
+        cls(settings).run()
+
+    @abstractmethod
+    def build_trainer(self) -> Trainer:
+        """Make the trainer from `self.settings`, with rows from `self.dataset(...)`."""
+
+    def check(self, trainer: Trainer) -> dict[str, Any]:
+        """What must hold before the first step; returns findings for the record."""
+        return {}
+
+    def run(self) -> dict[str, Any]:
+        """Train, and return what stands in `result.json`.
+
+        Raises:
+            AlignError: for whatever stops the run on purpose.
+        """
+        self.model = models.resolve(self.settings.model)
+        self.rows = self._read_rows()
+        identity = {
+            "recipe": type(self).__name__,
+            "settings": self.settings.model_dump(mode="json", exclude={"output_dir", "compare"}),
+            "data": {name: file.fingerprint for name, file in self.rows.items()},
+            "model": models.weights_sha256(self.model.path),
+        }
+        run = RunFolder.open(self.settings.output_dir, self.settings.model_dump(mode="json"), identity)
+        if run is None:
+            print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
+            return {}
+        self.run_folder = run
+        try:
+            result = self._train(run)
+        except BaseException as error:
+            code = (
+                error.exit_code
+                if isinstance(error, AlignError)
+                else EXIT_INTERRUPTED
+                if isinstance(error, KeyboardInterrupt)
+                else 1
+            )
+            run.finish(code, str(error))
+            raise
+        run.finish(0, "done")
+        return result
+
+    def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
+        """The rows that fit, as TRL takes them; None when there is no such file."""
+        from datasets import Dataset
+
+        from align.training.tokens import check_tokens
+
+        file = self.rows.get(name)
+        if file is None:
+            return None
+        columns = ("prompt", *self.sides)
+        rows = [{column: row.to_dict()[column] for column in columns} for row in file.rows]
+        limit = self.settings.trainer.get("max_length", 1024)
+        places = [f"{file.path}:{line}" for line in file.lines]
+        kept, report = check_tokens(rows, places, self.sides, self.tokenizer, limit, self.settings.data.on_bad_rows)
+        self.tokens[name] = report
+        return Dataset.from_list([rows[index] for index in kept])
+
+    def trainer_arguments(self) -> dict[str, Any]:
+        """Arguments of the TRL config: the user's, and the few that the recipe owns."""
+        import torch
+
+        return {
+            "report_to": "none",
+            **self.settings.trainer,
+            "output_dir": self.settings.output_dir,
+            "bf16": self.settings.compute == "bfloat16",
+            "use_cpu": not torch.accelerator.is_available(),
+            "disable_tqdm": True,
+            "model_init_kwargs": None if self.model.adapter else {"dtype": self._storage_dtype()},
+        }
+
+    def policy(self) -> Any:
+        """The model to train: its name, so that the trainer loads it, or a loaded model with a trainable adapter."""
+        if self.model.adapter is None:
+            return self.model.path
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
+
+        base = AutoModelForCausalLM.from_pretrained(self.model.path, dtype=self._storage_dtype())
+        return PeftModel.from_pretrained(base, self.model.adapter, is_trainable=True)
+
+    def lora_config(self) -> Any:
+        """peft's `LoraConfig`, or None for full training."""
+        if self.settings.lora is None:
+            return None
+        from peft import LoraConfig
+
+        return LoraConfig(**{"task_type": "CAUSAL_LM", **self.settings.lora})
+
+    def _train(self, run: RunFolder) -> dict[str, Any]:
+        _quiet_libraries()
+        self.tokenizer = models.load_tokenizer(self.model)
+        self.tokens: dict[str, TokenReport] = {}
+        self._print_plan()
+        trainer = self.build_trainer()
+        from transformers import PrinterCallback
+
+        from align.training.record import RecordCallback
+        from align.training.weights import WeightSample
+
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(RecordCallback(run))
+        if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
+            raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
+        findings = self.check(trainer)
+        before = WeightSample(trainer.model)
+        trainer.train()
+        movement = before.compare(trainer.model)
+        trainer.save_model(str(run.path / "model"))
+        result = {
+            **findings,
+            "rows": self.tokens["train"].num_rows,
+            "rows_too_long": self.tokens["train"].num_too_long,
+            "bad_rows": len(self.rows["train"].bad),
+            "learned_tokens_seen": round(self.tokens["train"].num_learned * (trainer.state.epoch or 0)),
+            "steps": trainer.state.global_step,
+            "trainable_weights": movement.num_trainable,
+            "share_of_trainable_weights_moved": movement.trainable_share,
+            "frozen_weights_moved": movement.num_frozen_moved,
+            "weights_are_finite": not movement.has_non_finite,
+        }
+        self._report(run, result)
+        return result
+
+    def _report(self, run: RunFolder, result: dict[str, Any]) -> None:
+        from align.recipes.card import write_card
+
+        write_json(run.path / "result.json", result)
+        write_card(run.path, type(self).__name__, self.settings, result)
+        share = result["share_of_trainable_weights_moved"]
+        print(f"  {share:.1%} of {result['trainable_weights']:,} trainable weights moved")
+        if share < 0.5:
+            print("  warning: most trainable weights did not move; is the learning rate far too small?")
+        if result["frozen_weights_moved"] or not result["weights_are_finite"]:
+            what = "a frozen weight moved" if result["frozen_weights_moved"] else "a weight is NaN or infinite"
+            raise RefusedError(f"{run.path}: {what}; do not use this model")
+        print(f"  saved: {run.path / 'model'}")
+
+    def _read_rows(self) -> dict[str, RowFile[Any]]:
+        paths = {"train": self.settings.train_data, "eval": self.settings.eval_data}
+        return {
+            name: checked_rows(path, self.row_class, self.settings.data.on_bad_rows)
+            for name, path in paths.items()
+            if path is not None
+        }
+
+    def _print_plan(self) -> None:
+        kind = "LoRA" if self.settings.lora or self.model.adapter else "full"
+        file = self.rows["train"]
+        dropped = f", {len(file.bad)} bad rows dropped" if file.bad else ""
+        print(f"{type(self).__name__}: {self.settings.model}, {kind}, {self.settings.compute}")
+        print(f"  rows: {len(file.rows)} from {self.settings.train_data}{dropped}")
+
+    def _storage_dtype(self) -> str:
+        """Full training keeps float32 weights: a bfloat16 weight is too coarse for an AdamW step to change it."""
+        has_adapter = self.settings.lora is not None or self.model.adapter is not None
+        return "bfloat16" if self.settings.compute == "bfloat16" and has_adapter else "float32"
+
+
+def _quiet_libraries() -> None:
+    """One line a step is enough; downloads from the hub keep their own bars."""
+    import os
+    import warnings
+
+    import torch
+
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer it builds
+    if not torch.accelerator.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # deepspeed warns when it has to find that out
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    # TRL 1.16 still says gradient_checkpointing, which transformers 5.23 has renamed; can go when TRL follows.
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+
+
+def owned_arguments(raw: Mapping[str, Any]) -> Any:
+    """Mistakes in the sections every recipe has, as `Settings.mistakes` yields them."""
+    trainer = raw.get("trainer")
+    if isinstance(trainer, Mapping):
+        for name in OWNED_ARGUMENTS.keys() & trainer.keys():
+            yield ("trainer", name), f"trainer.{name} is refused: {OWNED_ARGUMENTS[name]}"
+
+
+PASS_THROUGH_LORA = {"lora": LORA_CONFIG}

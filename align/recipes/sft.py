@@ -1,0 +1,56 @@
+"""SFT: supervised fine-tuning on the chosen side, the arm that every preference method has to beat.
+
+python -m align.recipes.sft recipes/X.yaml output_dir=runs/x trainer.max_steps=50
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from align.config import Location
+from align.data.pair import Demonstration
+from align.installed import SFT_CONFIG, PassThrough
+from align.recipes.base import PASS_THROUGH_LORA, Recipe, RecipeSettings, owned_arguments
+
+if TYPE_CHECKING:
+    from trl import SFTTrainer
+
+
+class SFTSettings(RecipeSettings):
+    """Settings of supervised fine-tuning."""
+
+    pass_through: ClassVar[Mapping[str, PassThrough]] = {"trainer": SFT_CONFIG, **PASS_THROUGH_LORA}
+
+    @classmethod
+    def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
+        """Refused arguments."""
+        yield from owned_arguments(raw)
+
+
+class SFTRecipe(Recipe[SFTSettings]):
+    """Supervised fine-tuning on prompts with their chosen completions.
+
+    Rows may be preference pairs (the chosen side is learned) or `{"prompt": [...], "completion": [...]}`.
+    """
+
+    config_class = SFTSettings
+    row_class = Demonstration
+    sides = ("completion",)
+
+    def build_trainer(self) -> SFTTrainer:
+        """TRL's SFTTrainer; only the completion's tokens carry loss."""
+        from trl import SFTConfig, SFTTrainer
+
+        return SFTTrainer(
+            model=self.policy(),
+            args=SFTConfig(**self.trainer_arguments()),
+            train_dataset=self.dataset("train"),
+            eval_dataset=self.dataset("eval"),
+            processing_class=self.tokenizer,
+            peft_config=self.lora_config(),
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(SFTRecipe.main())

@@ -1,0 +1,152 @@
+"""Run folder: what a training run leaves behind, so that anyone can tell later what was done to what.
+
+config.yaml    the settings, defaults included     run.json       versions, fingerprints, git state, command
+metrics.jsonl  every logged row, with its attempt  result.json    what came out
+exit.json      how it ended                        model/         the trained weights or adapter
+README.md      the model card
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from align.errors import ConfigError
+from align.yaml_file import write_yaml
+
+_PACKAGES = (
+    "align-recipes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tokenizers", "wandb"
+)  # fmt: skip
+
+
+@dataclass
+class RunFolder:
+    """One run's folder while the run is going on."""
+
+    path: Path
+    attempt: int
+    """1 for the first start in this folder, one more for each start after it."""
+
+    @classmethod
+    def open(cls, path: str, settings: Mapping[str, Any], identity: Mapping[str, Any]) -> RunFolder | None:
+        """Take a folder for a run; None when this very run already finished in it.
+
+        Args:
+            settings: all of them, written to `config.yaml`.
+            identity: what makes the run this run (settings that change weights, data and model fingerprints).
+
+        Raises:
+            ConfigError: when another run finished in the folder.
+        """
+        folder = Path(path)
+        key = _digest(identity)
+        before = read_json(folder / "run.json")
+        if before and read_json(folder / "exit.json").get("code") == 0:
+            if before["identity"] == key:
+                return None
+            changed = ", ".join(_changed(before["identity_of"], identity)) or "its identity"
+            raise ConfigError(
+                f"{folder}: another run finished here ({changed} changed); choose another output_dir or remove the folder"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        run = cls(folder, before.get("attempt", 0) + 1)
+        write_yaml(folder / "config.yaml", dict(settings))
+        record = {
+            "attempt": run.attempt,
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "command": command(),
+            "python": sys.version.split()[0],
+            "versions": versions(),
+            "git": git_state(),
+            "identity": key,
+            "identity_of": identity,
+        }
+        write_json(folder / "run.json", record)
+        return run
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one row to `metrics.jsonl`; it is on disk when this returns."""
+        line = json.dumps({"attempt": self.attempt, "time": round(time.time(), 3), **row}, ensure_ascii=False)
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def finish(self, code: int, message: str) -> None:
+        """Record how the run ended."""
+        write_json(self.path / "exit.json", {"code": code, "message": message, "attempt": self.attempt})
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one when there is no such file."""
+    if not path.exists():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return dict(data)
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of everything that shapes a run."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def git_state() -> dict[str, Any]:
+    """Commit of the current folder and whether files differ from it; empty outside a repository."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git("status", "--porcelain"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+
+
+def command() -> str:
+    """The command line as it can be typed again."""
+    import shlex
+
+    module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    if module is not None and module.name != "__main__" and not sys.argv[0].endswith("/align"):
+        return shlex.join(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
+    return done.stdout.strip()
+
+
+def _digest(data: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))

@@ -1,0 +1,1 @@
+"""Training: what happens inside a step and around it."""

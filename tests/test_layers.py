@@ -1,0 +1,111 @@
+"""Layers: who may import whom (docs/how-it-works.md), and what an import may cost."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "align"
+
+FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line"}
+ALLOWED = {
+    "errors": set(),
+    "yaml_file": {"errors"},
+    "installed": {"errors"},
+    "config": {"errors", "yaml_file", "installed"},
+    "command_line": {"config", "errors"},
+    "shipped": {"config", "errors"},
+    "models": {"errors", "gguf_folder", "scoring"},
+    "gguf_folder": {"errors"},
+    "scoring": {"errors"},
+    "data": {"config", "errors"},
+    "runs": {"config", "errors", "yaml_file"},
+    "teachers": {"models", "data", "config", "errors"},
+    "rewards": {"teachers", "models", "data", "config", "errors"},
+    "evaluation": {"rewards", "teachers", "models", "data", "runs", "config", "errors", "yaml_file"},
+    "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
+    "training": {"models", "data", "runs", "config", "errors"},
+    "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},
+}
+HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}
+
+
+def modules() -> list[Path]:
+    return sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "cli")
+
+
+def layer(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path, only_top_level: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = _run_on_import(tree) if only_top_level else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module == "align":
+            found |= {f"align.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def _run_on_import(node: ast.AST):
+    """Nodes outside functions and outside `if TYPE_CHECKING`."""
+    for child in ast.iter_child_nodes(node):
+        is_types_only = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef) or is_types_only:
+            continue
+        yield child
+        yield from _run_on_import(child)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_what_its_layer_may(path):
+    if path == PACKAGE / "__init__.py":
+        return
+    own = layer(path)
+    for name in imported(path):
+        if name.startswith("align."):
+            target = name.removeprefix("align.")
+            allowed = {own, *ALLOWED[own]}
+            assert any(target == one or target.startswith(one + ".") for one in allowed), f"{own} imports {target}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_heavy_libraries_are_imported_inside_functions(path):
+    if layer(path) != "training":
+        assert not {name.split(".")[0] for name in imported(path, only_top_level=True)} & HEAVY
+
+
+def test_setup_cfg_lists_every_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    listed = {name for name in config["options"]["packages"].split() if "shipped_yaml" not in name}
+    there = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert listed == there
+
+
+def test_import_align_loads_nothing_heavy():
+    code = f"import sys, align; assert not {HEAVY | {'pydantic', 'numpy'}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_recipe_and_a_builder_load_nothing_heavy():
+    code = f"import sys; from align import ContrastBuilder, DPORecipe; assert not {HEAVY} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_exists():
+    import align
+
+    for name in align.__all__:
+        assert getattr(align, name).__module__.startswith("align.")

@@ -1,0 +1,54 @@
+"""Run folder: what it records, and whom it lets in."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from align.errors import ConfigError
+from align.runs import RunFolder, git_state, read_json, versions
+
+
+def open_run(folder, **identity):
+    return RunFolder.open(str(folder), {"model": "m"}, {"settings": identity})
+
+
+def test_a_run_records_settings_versions_command_and_identity(tmp_path):
+    run = open_run(tmp_path / "run", beta=1)
+    record = read_json(run.path / "run.json")
+    assert record["versions"]["trl"].startswith("1.")
+    assert record["identity_of"] == {"settings": {"beta": 1}}
+    assert (run.path / "config.yaml").read_text() == "model: m\n"
+
+
+def test_metrics_carry_their_attempt_and_survive_a_second_start(tmp_path):
+    open_run(tmp_path).log({"step": 1, "loss": 0.5})
+    open_run(tmp_path).log({"step": 1, "loss": 0.6})
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [(row["attempt"], row["loss"]) for row in rows] == [(1, 0.5), (2, 0.6)]
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    open_run(tmp_path, beta=1).finish(0, "done")
+    assert open_run(tmp_path, beta=1) is None
+
+
+def test_a_folder_with_another_finished_run_is_refused(tmp_path):
+    open_run(tmp_path, beta=1).finish(0, "done")
+    with pytest.raises(ConfigError, match="another run finished here \\(settings changed\\)"):
+        open_run(tmp_path, beta=2)
+
+
+def test_a_failed_run_may_be_started_again_with_other_settings(tmp_path):
+    open_run(tmp_path, beta=1).finish(2, "wrong")
+    assert open_run(tmp_path, beta=2).attempt == 2
+
+
+def test_versions_name_what_is_not_installed():
+    assert set(versions()) >= {"torch", "trl", "transformers", "peft"}
+
+
+def test_git_state_is_empty_outside_a_repository(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert git_state() == {}
