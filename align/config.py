@@ -90,7 +90,8 @@ def load_settings(settings_class: type[S], path: str | None, words: Sequence[str
     draft = _Draft(read_yaml(path) if path is not None else YamlFile.empty(), settings_class)
     for word in words:
         draft.override(word)
-    return draft.validated()
+    validated: S = draft.validated()
+    return validated
 
 
 def load_object(dotted_path: str) -> Any:
@@ -108,7 +109,7 @@ def load_object(dotted_path: str) -> Any:
         if error.name and not module_name.startswith(error.name):
             raise
         raise ConfigError(
-            f"use: {dotted_path}: there is no module {error.name!r} to import; is its folder installed or on PYTHONPATH?"
+            f"use: {dotted_path}: there is no module {error.name!r}; is its folder installed or on PYTHONPATH?"
         ) from error
     if not hasattr(module, name):
         close = difflib.get_close_matches(name, dir(module), n=1)

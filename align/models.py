@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from align.errors import ConfigError
 from align.gguf_folder import gguf_to_folder, hash_files
@@ -92,16 +92,16 @@ def load_tokenizer(model: str | ResolvedModel) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(
-    model: str | ResolvedModel, dtype: Literal["float32", "bfloat16"] = "float32", device: str | None = None
-) -> PreTrainedModel:
+def load_model(model: str | ResolvedModel, dtype: str = "float32", device: str | None = None) -> PreTrainedModel:
     """The model in evaluation mode, its adapter (if any) loaded but not merged.
 
-    `dtype` is storage and arithmetic. `device` None: the GPU if there is one, else the CPU.
+    `dtype` is storage and arithmetic, `float32` or `bfloat16`. `device` None: the GPU if there is one, else the CPU.
 
     Raises:
-        ConfigError: there is no model under this name.
+        ConfigError: there is no model under this name, or `dtype` is another one.
     """
+    if dtype not in ("float32", "bfloat16"):
+        raise ConfigError(f"dtype must be 'float32' or 'bfloat16', but is {dtype!r}")
     import torch
     from transformers import AutoModelForCausalLM
 

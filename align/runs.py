@@ -24,8 +24,17 @@ from align.errors import ConfigError
 from align.yaml_file import write_yaml
 
 _PACKAGES = (
-    "align-recipes", "torch", "transformers", "trl", "peft", "accelerate", "datasets", "deepspeed", "tokenizers", "wandb"
-)  # fmt: skip
+    "align-recipes",
+    "torch",
+    "transformers",
+    "trl",
+    "peft",
+    "accelerate",
+    "datasets",
+    "deepspeed",
+    "tokenizers",
+    "wandb",
+)
 
 
 @dataclass
@@ -55,7 +64,8 @@ class RunFolder:
                 return None
             changed = ", ".join(_changed(before["identity_of"], identity)) or "its identity"
             raise ConfigError(
-                f"{folder}: another run finished here ({changed} changed); choose another output_dir or remove the folder"
+                f"{folder}: another run finished here ({changed} changed); "
+                "choose another output_dir or remove the folder"
             )
         folder.mkdir(parents=True, exist_ok=True)
         run = cls(folder, before.get("attempt", 0) + 1)

@@ -107,7 +107,9 @@ def text_nll(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, text: s
     if len(ids) < 2:
         raise DataError(f"text {text!r}: must have at least 2 tokens to be scored, but has {len(ids)}")
     starts = range(0, len(ids) - 1, window)
-    total = sum(_score_rows(model, [(ids[start : start + 1], ids[start + 1 : start + 1 + window])])[0] for start in starts)
+    total = sum(
+        _score_rows(model, [(ids[start : start + 1], ids[start + 1 : start + 1 + window])])[0] for start in starts
+    )
     return -total / (len(ids) - 1)
 
 

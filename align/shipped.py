@@ -1,4 +1,4 @@
-"""Shipped files: the YAML under `recipes/` and `data_builders/`, found in a checkout and in an installed wheel alike."""
+"""Shipped files: the YAML under `recipes/` and `data_builders/`, found in a checkout and in a wheel alike."""
 
 from __future__ import annotations
 

@@ -98,7 +98,7 @@ def _loader() -> Any:
     from ruamel.yaml import YAML
 
     loader = YAML(typ="safe", pure=True)
-    loader.allow_duplicate_keys = True  # `_walk` names every duplicate with its line; the loader stops at the first
+    loader.allow_duplicate_keys = True  # type: ignore[assignment]  # `_walk` names every duplicate with its line; the loader stops at the first
     return loader
 
 
@@ -143,7 +143,7 @@ def _explain(path: str, text: str, error: Any) -> str:
     source = text.splitlines()
     full_width = _full_width_line(text)
     if full_width is not None:
-        return f"{path}:{full_width}: has a full-width colon '：' after a name; YAML needs ': ' (a plain colon and a space)"
+        return f"{path}:{full_width}: has a full-width colon '：' after a name; YAML needs ': ' (plain colon, space)"
     shown = source[line - 1] if line <= len(source) else ""
     if "\t" in shown[: len(shown) - len(shown.lstrip())] or "'\\t'" in str(error):
         return f"{path}:{line}: is indented with a tab; YAML allows spaces only"

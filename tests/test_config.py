@@ -107,7 +107,9 @@ def test_what_trl_would_ignore_or_misread_is_refused(tmp_path, trainer, reason):
 
 
 def test_label_smoothing_is_passed_on_where_it_counts(tmp_path):
-    assert settings(tmp_path, GOOD + "trainer: {loss_type: robust, label_smoothing: 0.1}").trainer["loss_type"] == "robust"
+    assert (
+        settings(tmp_path, GOOD + "trainer: {loss_type: robust, label_smoothing: 0.1}").trainer["loss_type"] == "robust"
+    )
 
 
 def test_a_missing_file_names_its_neighbours(tmp_path):

@@ -116,11 +116,11 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
         StorageError: when the disk or the file system refuses.
     """
     path = Path(path)
-    _check_name(path, SUFFIXES)
     write = _write_parquet if path.suffix == ".parquet" else _write_jsonl
     target = Path(os.path.realpath(path))  # so that a link stays a link
     temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
+        _check_name(path, SUFFIXES)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             with temporary.open("xb") as stream:
@@ -289,7 +289,7 @@ def _parquet_values(path: Path, digest: Any) -> Iterator[tuple[int, Any]]:
             digest.update(block)
         number = 0
         try:
-            file = pyarrow.parquet.ParquetFile(stream)
+            file = pyarrow.parquet.ParquetFile(stream, page_checksum_verification=True)
             twice = [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]
             if twice:
                 raise DataError(f"{path}: a column must stand in a file once, but {', '.join(twice)} stands twice")
@@ -297,7 +297,9 @@ def _parquet_values(path: Path, digest: Any) -> Iterator[tuple[int, Any]]:
                 for value in _python_values(batch):
                     number += 1
                     yield number, value
-        except (pyarrow.ArrowException, OSError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno:
+                raise  # the disk's fault; Arrow's own have no number
             text = f"{path}: must be a parquet file, but is damaged after row {number} or is none"
             raise DataError(f"{text} ({str(error).strip().splitlines()[0]}); write it again") from error
 
@@ -373,7 +375,7 @@ def _write_parquet(stream: BinaryIO, rows: Iterator[tuple[int, dict[str, Any]]],
     writer = None
     while batch := [_with_meta_text(row, path, number) for number, row in islice(rows, 1000)]:
         schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in batch[0]])
-        writer = writer or pyarrow.parquet.ParquetWriter(stream, schema)
+        writer = writer or pyarrow.parquet.ParquetWriter(stream, schema, write_page_checksum=True)
         writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
     if writer is None:
         raise DataError(f"{path}: a parquet file must have a row to know its columns, but there is none; write .jsonl")

@@ -17,6 +17,7 @@ import hashlib
 import json
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -48,7 +49,8 @@ class Message:
 
     def __post_init__(self) -> None:
         if self.role not in ROLES:
-            advice = f"; write {_ROLES_ELSEWHERE[str(self.role)]}" if str(self.role) in _ROLES_ELSEWHERE else ""
+            known = _ROLES_ELSEWHERE.get(self.role) if isinstance(self.role, str) else None
+            advice = f"; write {known}" if known else ""
             raise RowError(f"role must be one of {_names(ROLES)}, but is {_quote(self.role)}{advice}", "wrong_role")
         _check_text(self.content, "content")
 
@@ -263,8 +265,8 @@ def _check_columns(values: object, kind: str, required: tuple[str, ...], optiona
     missing = [name for name in required if name not in values]
     unknown = [name for name in values if name not in required and name not in optional]
     if missing:
-        advice = [todo for name, there, todo in _COUNTERPARTS if name in missing and there in values]
-        advice += _did_you_mean(unknown, missing)
+        advice = _did_you_mean(unknown, missing)
+        advice += [todo for name, there, todo in _COUNTERPARTS if name in missing and there in values]
         text = f"a {kind} must have {_names(required)}, but {_names(missing)} is missing; there is {_names(values)}"
         raise RowError("; ".join([text, *advice[:1]]), "missing_column")
     if unknown:
@@ -409,6 +411,12 @@ def _names(names: Iterable[object]) -> str:
 
 
 def _quote(value: object) -> str:
-    """The value as a person may read it in an error, in at most 60 characters."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    return text if len(text) <= 60 else text[:57] + "…" + text[-1]
+    """The value as a person may read it in an error: a start of it, and nothing that a terminal cannot show."""
+    text = _SHORT.repr(value)
+    return text if text.isprintable() else ascii(text)
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 2

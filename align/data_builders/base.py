@@ -58,7 +58,7 @@ class DataBuilder(ABC, Generic[S]):
 
     @abstractmethod
     async def label(self, prompt: Prompt) -> Outcome:
-        """Make the row of one prompt. A row that cannot be made is `Dropped(reason)`; broad exceptions are not caught."""
+        """Make the row of one prompt; one that cannot be made is `Dropped(reason)`. Broad exceptions are not caught."""
 
     async def open(self) -> None:
         """Load what `label` asks. Called once, and only if there is something left to ask."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from align.data.instruction import Instruction
 from align.data.pair import Prompt
@@ -19,7 +19,7 @@ class Arm:
     name: str
     model: str
     """As `align.models.resolve` takes it."""
-    instruction: Instruction = Instruction()
+    instruction: Instruction = field(default_factory=Instruction)
     """Put before every prompt; empty for a model that must do without."""
 
 

@@ -39,8 +39,8 @@ class Measures:
     relevant: list[bool]
     """[N] whether the first answer's own prompt ranks first."""
     style_strength: float
-    """Mean of log p(answer | instruction, prompt) − log p(answer | prompt) under the base model, in nats. It measures how
-    strongly the style shows, never quality: an off-topic string can score higher than any real answer."""
+    """Mean of log p(answer | instruction, prompt) − log p(answer | prompt) under the base model, in nats. It measures
+    how strongly the style shows, never quality: an off-topic string can score higher than any real answer."""
     general_nll: float
     """Nats per token on a small general text under the arm's own model."""
 

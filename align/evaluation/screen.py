@@ -39,7 +39,8 @@ def print_result(result: Comparison, folder: Path) -> None:
     console = Console(highlight=False)
     console.print(_table(result))
     console.print(
-        "relevance: own prompt ranks first among 20 · distinct-3: over equal numbers of words · general text: nats a token\n"
+        "relevance: own prompt ranks first among 20 · distinct-3: over equal numbers of words · "
+        "general text: nats a token\n"
         "style strength: how strongly the instruction's style shows (nats); it is no sign of quality",
         style="dim",
     )

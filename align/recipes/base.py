@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from align import models
@@ -108,6 +109,11 @@ class Recipe(ABC, Generic[S]):
     def build_trainer(self) -> Trainer:
         """Make the trainer from `self.settings`, with rows from `self.dataset(...)`."""
 
+    @cached_property
+    def model(self) -> models.ResolvedModel:
+        """What `settings.model` stands for."""
+        return models.resolve(self.settings.model)
+
     def check(self, trainer: Trainer) -> dict[str, Any]:
         """What must hold before the first step; returns findings for the record."""
         return {}
@@ -118,7 +124,6 @@ class Recipe(ABC, Generic[S]):
         Raises:
             AlignError: for whatever stops the run on purpose.
         """
-        self.model = models.resolve(self.settings.model)
         self.rows = self._read_rows()
         identity = {
             "recipe": type(self).__name__,

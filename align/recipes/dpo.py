@@ -101,7 +101,7 @@ class DPORecipe(Recipe[DPOSettings]):
         )
 
     def check(self, trainer: DPOTrainer) -> dict[str, Any]:
-        """Policy and reference are the same model before the first step, for `auto` and losses that have a reference."""
+        """With `auto`, and a loss that has a reference: policy and reference start as the same model."""
         losses = _losses(self.settings.trainer)
         if not REFERENCE_LOSSES & set(losses):
             print(f"  reference: none ({', '.join(losses)} has none)")

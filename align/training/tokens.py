@@ -111,10 +111,11 @@ def _check_prefix(place: str, prompt: str, whole: str) -> None:
     if whole.startswith(prompt):
         return
     same = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole))
+    start = max(0, same - 30)
     raise DataError(
-        f"{place}: the chat template ends the prompt alone with {prompt[max(0, same - 30) :]!r}, but before an answer it "
-        f"writes {whole[max(0, same - 30) : same + 30]!r}; the model would be trained on a context that it never meets. "
-        "Use a chat template that renders the prompt the same way in both cases."
+        f"{place}: the chat template ends the prompt alone with {prompt[start:]!r}, but before an answer it writes "
+        f"{whole[start : same + 30]!r}; the model would be trained on a context that it never meets. Use a chat "
+        "template that renders the prompt the same way in both cases."
     )
 
 

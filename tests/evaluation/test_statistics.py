@@ -23,7 +23,7 @@ from align.evaluation.statistics import (
     win_rate_by_prompt,
 )
 
-NUM_RUNS = 1000
+NUM_RUNS = 600
 N, K = 60, 2
 
 

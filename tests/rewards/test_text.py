@@ -16,7 +16,7 @@ from align.rewards.text import Contains, ShortSentence, num_sentences, num_words
         ("Pi is 3.14 or so.", 1),
         ("Use spices, e.g. cumin, in it.", 1),
         ("Dr. Smith said so.", 1),
-        ("He said \"stop.\" Then he left.", 2),
+        ('He said "stop." Then he left.', 2),
         ("A line\nand another.", 2),
         ("Really?! Yes...", 2),
         ("你好。再见！", 2),
