@@ -17,7 +17,7 @@ from align import models
 from align.data.instruction import Instruction
 from align.data.pair import Prompt, as_dicts
 from align.evaluation.arms import Answers, Arm
-from align.evaluation.statistics import count_words, distinct_n
+from align.evaluation.diversity import count_words, distinct_n
 from align.rewards.base import score
 
 NUM_CANDIDATES = 20

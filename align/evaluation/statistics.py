@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -40,8 +39,6 @@ _LIMITS: dict[Unit, tuple[float, float]] = {
 }
 _NUM_FLIPS = 10_000
 _MAX_EXACT = 12
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['\u2019-][^\W_{_CJK}]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,28 +178,6 @@ def minimum_detectable_effect(
         variance = (base * (1 - base) + other * (1 - other)) / 2
         effect = min(1.0, quantiles * math.sqrt(factor * variance / num_prompts + 2 / num_prompts**2))
     return effect
-
-
-def count_words(texts: Sequence[str]) -> int:
-    """Words in all texts together; a Chinese or Japanese character is one word."""
-    return sum(len(_WORD.findall(text)) for text in texts)
-
-
-def distinct_n(texts: Sequence[str], n: int = 3, num_words: int | None = None) -> float:
-    """Share of different word n-grams among all of them, 0 to 1 (distinct-n: Li et al. 2016, arXiv 1510.03055).
-
-    Longer text repeats more, so compare arms over equally many words: the first `num_words` (None: all). An n-gram
-    never spans two texts. NaN where no text has n words.
-    """
-    if num_words is not None and count_words(texts) < num_words:
-        raise DataError(f"distinct_n: num_words must be at most {count_words(texts)}, all there are, not {num_words}")
-    grams: list[tuple[str, ...]] = []
-    left = num_words
-    for text in texts:
-        words = _WORD.findall(text.casefold())[:left]
-        grams.extend(zip(*(words[start:] for start in range(n)), strict=False))
-        left = None if left is None else left - len(words)
-    return len(set(grams)) / len(grams) if grams else float("nan")
 
 
 def _prompt_means(scores_N_K: Scores, where: str) -> tuple[Floats, int]:

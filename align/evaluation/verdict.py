@@ -33,11 +33,11 @@ class Verdict:
 def damage(trained: Measures, base: Measures, over_base: Estimate) -> list[str]:
     """What was lost against the base model; empty when nothing was."""
     found = []
-    if trained.relevance < MIN_RELEVANCE * base.relevance:
+    if not trained.relevance >= MIN_RELEVANCE * base.relevance:
         found.append(
             f"relevance fell from {base.relevance:.2f} to {trained.relevance:.2f}: answers ignore their prompts"
         )
-    if trained.distinct_3 < MIN_DISTINCT_3 * base.distinct_3:
+    if not trained.distinct_3 >= MIN_DISTINCT_3 * base.distinct_3:  # NaN, too, is damage
         found.append(f"distinct-3 fell from {base.distinct_3:.2f} to {trained.distinct_3:.2f}: text repeats itself")
     rise = trained.general_nll - base.general_nll
     if not rise <= MAX_NLL_RISE:

@@ -90,7 +90,7 @@ class DPORecipe(Recipe[DPOSettings]):
         """TRL's DPOTrainer. Without a reference of its own it uses the starting weights (LoRA: adapter off)."""
         from trl import DPOConfig, DPOTrainer
 
-        return DPOTrainer(
+        trainer = DPOTrainer(
             model=self.policy(),
             ref_model=self._reference_model(),
             args=DPOConfig(**self.trainer_arguments()),
@@ -99,6 +99,13 @@ class DPORecipe(Recipe[DPOSettings]):
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
         )
+        from align.training.logprobs import score_completions_only
+
+        outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
+        score_completions_only(trainer.model, (*outputs, "log_sum_sq_probs") if trainer.use_weighting else outputs)
+        if trainer.ref_model is not None:
+            score_completions_only(trainer.ref_model, ("log_probs",))
+        return trainer
 
     def check(self, trainer: DPOTrainer) -> dict[str, Any]:
         """With `auto`, and a loss that has a reference: policy and reference start as the same model."""

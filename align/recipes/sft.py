@@ -42,7 +42,7 @@ class SFTRecipe(Recipe[SFTSettings]):
         """TRL's SFTTrainer; only the completion's tokens carry loss."""
         from trl import SFTConfig, SFTTrainer
 
-        return SFTTrainer(
+        trainer = SFTTrainer(
             model=self.policy(),
             args=SFTConfig(**self.trainer_arguments()),
             train_dataset=self.dataset("train"),
@@ -50,6 +50,10 @@ class SFTRecipe(Recipe[SFTSettings]):
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
         )
+        from align.training.logprobs import score_completions_only
+
+        score_completions_only(trainer.model, ("log_probs", "entropy", "is_top1"))
+        return trainer
 
 
 if __name__ == "__main__":

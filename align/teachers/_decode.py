@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from align.teachers._draw import draw_tokens
+from align.teachers.base import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 PREFILL_TOKENS = 1024
 """Prompt tokens, padding included, that are encoded in one forward while the other rows wait."""
+
 
 @dataclass(eq=False)
 class Row:
@@ -31,8 +34,10 @@ class Row:
     top_p: float
     max_tokens: int
     seed: int
-    payload: Any
-    """Whatever the caller needs to find the answer's owner again."""
+    future: Future[Completion]
+    """Where the answer is waited for."""
+    thinks_at_once: bool = False
+    """Whether the prompt has opened the model's thoughts already."""
     tokens: list[int] = field(default_factory=list)
     """What was drawn so far, the end token included."""
     has_ended: bool = False

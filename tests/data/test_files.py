@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from align.data.files import checked_rows, read_prompts, read_rows, write_rows
-from align.data.pair import Dropped, Message, PreferencePair, Prompt, Row
+from align.data.pair import Demonstration, Dropped, Message, PreferencePair, Prompt, Row
 from align.errors import ConfigError, DataError, StorageError
 from tests.data.test_pair import pairs, rows
 
@@ -194,15 +194,42 @@ def test_wrong_file_name_is_an_error_with_what_to_do(path: Path, name: str, said
     assert said in str(caught.value)
 
 
-def test_all_bad_rows_are_listed_up_to_twenty(path: Path) -> None:
-    path.write_bytes(LINE + b"\n" + b'{"prompt": []}\n' * 24 + b"{\n")
+def refusal_of(path: Path) -> list[str]:
+    """The lines of the error that bad rows raise."""
     with pytest.raises(DataError) as caught:
         checked_rows(path, PreferencePair)
-    lines = str(caught.value).splitlines()
-    assert lines[0] == f"{path}: 25 of 26 rows cannot be used (missing_column 24, not_json 1)"
-    assert lines[1].startswith(f"  {path}:2: ")
-    assert lines[20].startswith(f"  {path}:21: ")
-    assert lines[21:] == ["  and 5 more", "correct them, or set on_bad_rows: drop to go on with the other 1"]
+    return str(caught.value).splitlines()
+
+
+def test_bad_rows_are_listed_up_to_three_of_each_reason(path: Path) -> None:
+    path.write_bytes(LINE + b"\n" + b'{"prompt": []}\n' * 1500 + b"{\n" * 3 + b"1\n" * 4)
+    lines = refusal_of(path)
+    assert lines[0] == f"{path}: 1,507 of 1,508 rows cannot be used (missing_column 1,500, not_an_object 4, not_json 3)"
+    listed = [line.split(": ")[0].rpartition(":")[2] for line in lines[1:-2]]
+    assert listed == ["2", "3", "4", "1502", "1503", "1504", "1505", "1506", "1507"]
+    assert lines[-2] == "  and 1,497 more of missing_column, 1 more of not_an_object"
+    assert lines[-1] == "correct them, or set on_bad_rows: drop to go on with the other 1"
+
+
+def test_few_bad_rows_are_all_listed(path: Path) -> None:
+    path.write_bytes(LINE + b"\n{\n1\n{\n")
+    lines = refusal_of(path)
+    assert [line.split(": ")[0] for line in lines[1:-1]] == [f"  {path}:{number}" for number in (2, 3, 4)]
+
+
+def test_bad_rows_of_many_reasons_are_twenty_lines_with_one_of_each(path: Path) -> None:
+    faults = (b"{", b"1", b"{}", b'{"a": NaN}', b'{"a": 1, "a": 1}', b"\xff", b"\0")
+    faults += (LINE.replace(b"bot", b"\\ud83d"), LINE.replace(b"}], ", b'}], "y": 1, ', 1))
+    path.write_bytes(b"".join(fault + b"\n" for fault in faults for _ in range(4)))
+    lines = refusal_of(path)
+    assert len(lines) == 20
+    for number in range(1, 4 * len(faults), 4):
+        assert any(line.startswith(f"  {path}:{number}: ") for line in lines)
+
+
+def test_one_file_of_pairs_serves_demonstrations(path: Path) -> None:
+    write_rows(path, [PAIR])
+    assert read_rows(path, Demonstration).rows == [Demonstration(PAIR.prompt, PAIR.chosen, PAIR.meta)]
 
 
 def test_drop_goes_on_with_the_good_rows_and_keeps_the_bad_ones(path: Path) -> None:

@@ -210,7 +210,8 @@ def test_wrong_column_is_named_with_what_to_do(change: dict[str, Any], must: str
         (PreferencePair, {"chosen": [], "rejected": []}, "move the turns that chosen and rejected share to prompt"),
         (PreferencePair, {"promt": [], "chosen": [1], "rejected": []}, "did you mean prompt instead of 'promt'?"),
         (Demonstration, {"prompt": [], "completions": []}, "did you mean completion instead of 'completions'?"),
-        (Demonstration, {"prompt": [], "chosen": [], "rejected": []}, "a row with two answers is a PreferencePair"),
+        (Demonstration, {"prompt": [], "chosen": []}, "rename chosen to completion, or add rejected: a pair will do"),
+        (Demonstration, {"chosen": [], "rejected": []}, "move the turns that chosen and rejected share to prompt"),
         (Group, {"prompt": [], "completions": []}, "rename completions to candidates"),
         (Prompt, {"question": "Who?"}, "rename question to prompt"),
         (Prompt, {"prompt": "Hi", "metta": {}}, "also has metta; did you mean meta instead of 'metta'?"),
@@ -225,6 +226,26 @@ def test_missing_column_is_named_with_those_that_are_there(kind: type[Row], valu
 def test_null_that_column_formats_fill_in_is_no_mistake() -> None:
     values = {"prompt": [{"role": "user", "content": "Hi", "name": None}], "meta": None}
     assert Prompt.from_dict(values) == Prompt((Message("user", "Hi"),))
+
+
+def test_demonstration_of_a_pair_is_its_chosen_side() -> None:
+    pair = PreferencePair((SYSTEM, USER), (GOOD,), (POOR,), {"builder": "contrast"})
+    assert Demonstration.from_dict(pair.to_dict()) == Demonstration((SYSTEM, USER), (GOOD,), {"builder": "contrast"})
+
+
+@pytest.mark.parametrize(
+    ("change", "must"),
+    [
+        ({"rejected": dicts(GOOD)}, "chosen and rejected must differ"),
+        ({"rejected": []}, "rejected must hold at least one message"),
+        ({"chosen": dicts(USER, GOOD)}, "chosen must hold only the answer"),
+        ({"source": "ch. 1"}, "a PreferencePair must have only prompt, chosen, rejected, meta, but also has source"),
+        ({"completion": dicts(GOOD)}, "a Demonstration must have only prompt, completion, meta, but also has chosen"),
+    ],
+)
+def test_pair_that_is_none_is_no_demonstration_either(change: dict[str, Any], must: str) -> None:
+    values = PreferencePair((USER,), (GOOD,), (POOR,)).to_dict()
+    assert must in refused(Demonstration, {**values, **change})
 
 
 def test_prompt_may_be_plain_text() -> None:

@@ -1,0 +1,122 @@
+"""Local teacher: a model in this process that answers many calls at once.
+
+Calls may come from any event loop. One thread decodes off the loop; whenever an answer is finished, the next waiting
+one takes its place in the batch. Every answer has random numbers of its own, so in float32 it does not depend on
+which others are in the batch (in bfloat16 rounding can tip it).
+
+WHY_OWN
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from align import models
+from align.data.pair import Message, as_dicts
+from align.errors import ConfigError
+from align.teachers._decode import DecodeBatch, Row
+from align.teachers._decode_thread import DecodeStats, DecodeThread, Request
+from align.teachers.base import Completion, Sampling
+from align.teachers.reasoning import OPEN, split_reasoning
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+class LocalTeacher:
+    """A model in this process. It is loaded at the first call; `aclose` frees it."""
+
+    def __init__(self, model: str, dtype: str = "bfloat16", batch_size: int = 16, device: str | None = None) -> None:
+        """`model` as `align.models.resolve` takes it; `dtype` and `device` as `align.models.load_model` does.
+
+        Raises:
+            ConfigError: nothing stands under this name.
+        """
+        self.name = f"local:{model}"
+        resolved = models.resolve(model)
+        self._thread = DecodeThread(
+            self.name,
+            batch_size,
+            lambda: _ModelVoice(models.load_tokenizer(resolved), models.load_model(resolved, dtype, device)),
+        )
+
+    @property
+    def stats(self) -> DecodeStats:
+        """Tokens, steps, fill and seconds so far."""
+        return self._thread.stats
+
+    async def complete(self, messages: Sequence[Message], sampling: Sampling, n: int = 1) -> list[Completion]:
+        """Draw `n` completions; the same call draws the same ones again.
+
+        Raises:
+            ConfigError: prompt and `max_tokens` together are longer than the model's context.
+            RuntimeError: the teacher was closed.
+        """
+        requests = [Request(tuple(messages), sampling, index) for index in range(n)]
+        self._thread.submit(requests)
+        return list(await asyncio.gather(*(asyncio.wrap_future(request.future) for request in requests)))
+
+    async def aclose(self) -> None:
+        """End the thread and free the model. Calls still running fail with RuntimeError."""
+        await asyncio.to_thread(self._thread.close)
+
+
+class _ModelVoice:
+    """A loaded model and its tokenizer: from messages to a row of the batch, and from a finished row to text."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+        self.batch = DecodeBatch(model, _end_ids(tokenizer, model))
+        self._tokenizer = tokenizer
+        self._context = models.context_length(model)
+
+    def begin(self, request: Request) -> Row:
+        """Raises ConfigError if the request does not fit into the model's context."""
+        sampling = request.sampling
+        prompt = models.render_prompt(self._tokenizer, as_dicts(request.messages))
+        prompt_ids = list(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if self._context is not None and len(prompt_ids) + sampling.max_tokens > self._context:
+            raise ConfigError(
+                f"prompt {prompt[:80]!r}…: prompt and max_tokens must fit into the model's context of {self._context} "
+                f"tokens, but are {len(prompt_ids)} + {sampling.max_tokens}; shorten the prompt or lower max_tokens"
+            )
+        return Row(
+            prompt_ids=prompt_ids,
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            max_tokens=sampling.max_tokens,
+            seed=_seed(request),
+            future=request.future,
+            thinks_at_once=prompt.rstrip().endswith(OPEN),
+        )
+
+    def finish(self, row: Row) -> Completion:
+        """The text without its end token, thoughts apart."""
+        tokens = row.tokens[:-1] if row.has_ended else row.tokens
+        written = str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        text, reasoning = split_reasoning(written, is_open=row.thinks_at_once)
+        return Completion(
+            text=text,
+            finish_reason="stop" if row.has_ended else "length",
+            prompt_tokens=len(row.prompt_ids),
+            completion_tokens=len(row.tokens),
+            reasoning=reasoning,
+        )
+
+
+def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> frozenset[int]:
+    """Chat models often end a turn with another token than the tokenizer's own end token; both count."""
+    configured = getattr(model.generation_config, "eos_token_id", None)
+    found = configured if isinstance(configured, list) else [configured]
+    return frozenset(token for token in [*found, tokenizer.eos_token_id] if token is not None)
+
+
+def _seed(request: Request) -> int:
+    """The same for the same messages, sampling and index, on every machine."""
+    key = [as_dicts(request.messages), asdict(request.sampling), request.index]
+    text = json.dumps(key, ensure_ascii=False, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

@@ -1,0 +1,92 @@
+"""Log-probs: on a CPU, run the LM head at completion positions only, as TRL does on devices with Triton.
+
+TRL 1.16 scores every position elsewhere (`compact` in trl/trainer/utils.py), to spare Neuron a recompilation. With a
+vocabulary of 49,152 and short answers that is more than half of a DPO step. The numbers are the same.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+import torch
+from trl.kernels import ChunkedLogProbFunction
+from trl.trainer.utils import FusedCausalLMOutput
+
+_VOCABULARY_CHUNK = 32_768
+_ALTERED_LOGITS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+"""Config names of models whose logits are not plainly `hidden @ weight.T`; those stay on TRL's route."""
+
+
+def score_completions_only(model: Any, outputs: tuple[str, ...]) -> bool:
+    """Wrap `forward` of one model that a TRL trainer has given a fused LM head.
+
+    Args:
+        model: a causal language model, or a peft model around one.
+        outputs: the per-token fields that its trainer asks for, as TRL names them.
+
+    Returns:
+        Whether the model was wrapped: on a CPU, and plain logits.
+    """
+    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    config = model.config.get_text_config()
+    if model.device.type != "cpu" or any(getattr(config, name, None) is not None for name in _ALTERED_LOGITS):
+        return False
+    if getattr(config, "output_router_logits", None) is not None:
+        return False
+    trl_forward = model.forward
+
+    @functools.wraps(type(model).forward)
+    def forward(
+        self: Any,
+        *args: Any,
+        fused_lm_head: bool = False,
+        labels: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if not fused_lm_head or labels is None:
+            extra = {"labels": labels, "num_items_in_batch": num_items_in_batch}
+            kwargs.update({name: value for name, value in extra.items() if value is not None})
+            return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
+        hidden = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state[:, :-1]
+        return _score(hidden, labels[:, 1:], self.get_output_embeddings(), outputs, num_items_in_batch)
+
+    model.forward = types.MethodType(forward, model)
+    return True
+
+
+def _score(
+    hidden_B_T_H: torch.Tensor,
+    targets_B_T: torch.Tensor,
+    head: Any,
+    outputs: tuple[str, ...],
+    num_items_in_batch: torch.Tensor | int | None,
+) -> FusedCausalLMOutput:
+    """Fields of shape [B, T], zero where the target is -100."""
+    mask_B_T = targets_B_T != -100
+    fields = ChunkedLogProbFunction.apply(
+        hidden_B_T_H[mask_B_T],
+        head.weight,
+        head.bias,
+        targets_B_T[mask_B_T],
+        1.0,  # temperature
+        _VOCABULARY_CHUNK,
+        None,  # soft cap
+        1.0,  # scale of the logits
+        outputs,
+    )
+    log_probs, entropy, log_sum_sq_probs, mean_logits, is_top1 = (
+        None if field is None else field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for field in fields
+    )
+    num_items = mask_B_T.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+    return FusedCausalLMOutput(
+        loss=-log_probs.sum() / num_items,
+        log_probs=log_probs,
+        entropy=entropy,
+        log_sum_sq_probs=log_sum_sq_probs,
+        mean_logits=mean_logits,
+        is_top1=is_top1,
+        label_mask=mask_B_T,
+    )
