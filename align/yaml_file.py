@@ -98,7 +98,8 @@ def _loader() -> Any:
     from ruamel.yaml import YAML
 
     loader = YAML(typ="safe", pure=True)
-    loader.allow_duplicate_keys = True  # type: ignore[assignment]  # `_walk` names every duplicate with its line; the loader stops at the first
+    # The loader would stop at the first duplicate; `_walk` names them all. (The stub says None, its initial value.)
+    loader.allow_duplicate_keys = True  # type: ignore[assignment]
     return loader
 
 

@@ -247,7 +247,7 @@ def test_embedded_model_finds_the_right_answer_likelier() -> None:
 
 def _some_rows(num_rows: int) -> tuple[list[list[dict[str, str]]], list[str]]:
     source = random.Random(0)
-    words = "sea captain log storm crew sail dawn gull water ship rope moon".split()
+    words = ["sea", "captain", "log", "storm", "crew", "sail", "dawn", "gull", "water", "ship", "rope", "moon"]
     texts = [" ".join(source.choices(words, k=source.randint(1, 12))) for _ in range(2 * num_rows)]
     return [[{"role": "user", "content": text}] for text in texts[:num_rows]], texts[num_rows:]
 

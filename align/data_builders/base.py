@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from align.command_line import entry_point
 from align.data.files import write_rows
 from align.data.gates import apply_gates
-from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError
+from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError, as_dicts
 from align.data_builders.journal import Journal, Outcome, outcome_key
 from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.report import BuildReport, Progress, print_report, write_card
@@ -165,7 +165,7 @@ class DataBuilder(ABC, Generic[S]):
         return outcome if dropped is None else replace(dropped, meta={**dropped.meta, "row": outcome.to_dict()})
 
     async def _check(self, pair: PreferencePair, side: str, check: Check) -> Dropped | None:
-        value = await score(check.load(), pair.prompt, getattr(pair, side))
+        value = await score(check.load(), pair.prompt, as_dicts(getattr(pair, side)))
         if value is None:
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")

@@ -52,13 +52,8 @@ class Measures:
 
 async def skill_scores(reward: Any, prompts: Sequence[Prompt], answers: Answers) -> list[list[float | None]]:
     """[N][K] the reward of every answer; None where the reward cannot say."""
-    from align.data.pair import Message
-
     return [
-        [
-            await score(reward, prompt.messages, (Message("assistant", completion.text),)) if completion.text else 0.0
-            for completion in row
-        ]
+        [await score(reward, prompt.messages, [{"role": "assistant", "content": one.text}]) for one in row]
         for prompt, row in zip(prompts, answers, strict=True)
     ]
 

@@ -273,7 +273,6 @@ class Recipe(ABC, Generic[S]):
 def _quiet_libraries() -> None:
     """One line a step is enough; downloads from the hub keep their own bars."""
     import os
-    import warnings
 
     import torch
 
@@ -285,8 +284,7 @@ def _quiet_libraries() -> None:
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
-    # TRL 1.16 still says gradient_checkpointing, which transformers 5.23 has renamed; can go when TRL follows.
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    models.silence_renames()
 
 
 def owned_arguments(raw: Mapping[str, Any]) -> Any:

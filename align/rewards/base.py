@@ -15,13 +15,16 @@ from align.data.pair import Message, as_dicts
 Reward = Callable[..., "list[float | None] | Awaitable[list[float | None]]"]
 
 
-async def score(reward: Reward, prompt: Sequence[Message], completion: Sequence[Message]) -> float | None:
+async def score(reward: Reward, prompt: Sequence[Message], completion: list[dict[str, str]]) -> float | None:
     """The reward of one completion.
+
+    Args:
+        completion: messages as JSON, since a model may write what no valid `Message` holds.
 
     Raises:
         ValueError: when the reward does not return one number, or None, for one completion.
     """
-    scores = reward(prompts=[as_dicts(prompt)], completions=[as_dicts(completion)])
+    scores = reward(prompts=[as_dicts(prompt)], completions=[completion])
     if inspect.isawaitable(scores):
         scores = await scores
     if len(scores) != 1:

@@ -4,7 +4,9 @@ Calls may come from any event loop. One thread decodes off the loop; whenever an
 one takes its place in the batch. Every answer has random numbers of its own, so in float32 it does not depend on
 which others are in the batch (in bfloat16 rounding can tip it).
 
-WHY_OWN
+Why not transformers' continuous batching (5.23): it has one seed for all requests and draws with the global generator,
+so an answer depends on its neighbours, and greedy and sampled requests cannot share a manager. It runs on a CPU, but
+wrote 115 tokens/s where this writes 211 (batch 16) to 276 (batch 32): SmolLM2-135M, bfloat16, two cores.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 class LocalTeacher:
     """A model in this process. It is loaded at the first call; `aclose` frees it."""
 
-    def __init__(self, model: str, dtype: str = "bfloat16", batch_size: int = 16, device: str | None = None) -> None:
+    def __init__(self, model: str, dtype: str = "bfloat16", batch_size: int = 32, device: str | None = None) -> None:
         """`model` as `align.models.resolve` takes it; `dtype` and `device` as `align.models.load_model` does.
 
         Raises:

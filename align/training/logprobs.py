@@ -15,7 +15,13 @@ from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import FusedCausalLMOutput
 
 _VOCABULARY_CHUNK = 32_768
-_ALTERED_LOGITS = ("final_logit_softcapping", "logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling")
+_ALTERED_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+)
 """Config names of models whose logits are not plainly `hidden @ weight.T`; those stay on TRL's route."""
 
 
@@ -77,9 +83,11 @@ def _score(
         1.0,  # scale of the logits
         outputs,
     )
-    log_probs, entropy, log_sum_sq_probs, mean_logits, is_top1 = (
+    log_probs, *others = (
         None if field is None else field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for field in fields
     )
+    entropy, log_sum_sq_probs, mean_logits, is_top1 = others
+    assert log_probs is not None  # always computed
     num_items = mask_B_T.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / num_items,

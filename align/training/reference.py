@@ -45,8 +45,8 @@ def check_reference(trainer: DPOTrainer, num_rows: int = 8) -> float:
         raise RefusedError(
             f"reference: auto must start as the policy, but on the first {num_rows} rows they differ by {worst:.3g} "
             f"nats a token ({allowed:g} allowed). Either the reference is another model than the policy, or one is "
-            "altered while loading (a non-zero adapter, dropout, other arithmetic). Set reference: to a model's name to "
-            "train against another model on purpose."
+            "altered while loading (a non-zero adapter, dropout, other arithmetic). Set reference: to a model's name "
+            "to train against another model on purpose."
         )
     return worst
 

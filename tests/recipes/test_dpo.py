@@ -41,7 +41,11 @@ def metrics(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def final_weights(folder: Path) -> dict[str, torch.Tensor]:
-    return {name: tensor for file in sorted((folder / "model").glob("*.safetensors")) for name, tensor in load_file(file).items()}
+    return {
+        name: tensor
+        for file in sorted((folder / "model").glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
 
 
 @pytest.mark.parametrize("more", [[], [LORA]], ids=["full", "lora"])
@@ -135,7 +139,9 @@ def test_a_named_reference_is_used_and_not_held_to_the_policy(words, tmp_path):
 
 def test_rows_that_are_too_long_are_refused_by_name(words, tmp_path):
     write_rows(tmp_path / "pairs.jsonl", [*(pair(n) for n in range(8)), pair(9, chosen="long " * 100)])
-    with pytest.raises(DataError, match=r"1 of 9 rows are longer than trainer.max_length=128 tokens: .*pairs.jsonl:9 \("):
+    with pytest.raises(
+        DataError, match=r"1 of 9 rows are longer than trainer.max_length=128 tokens: .*pairs.jsonl:9 \("
+    ):
         run(DPORecipe, words, "trainer.max_length=128")
 
 
@@ -174,7 +180,9 @@ def test_the_run_folder_tells_what_was_done(words, tmp_path, pairs_file):
     assert f"train_data: {pairs_file}" in (folder / "config.yaml").read_text()
     card = (folder / "README.md").read_text()
     assert "share of trainable weights moved" in card and read_json(folder / "run.json")["command"] in card
-    assert {"loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"} <= metrics(folder)[0].keys()
+    assert {"loss", "rewards/margins", "rewards/accuracies", "logps/chosen", "logps/rejected"} <= metrics(folder)[
+        0
+    ].keys()
     again = DPORecipe.from_file(str(folder / "config.yaml"))
     assert again.settings.lora == {"r": 4, "lora_alpha": 8, "target_modules": "all-linear"}
 

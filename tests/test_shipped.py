@@ -1,0 +1,66 @@
+"""Shipped YAML: every file has its header, builds its real arguments, and the small recipes run two steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import align
+from align.cli import BUILDERS, RECIPES
+from align.data.files import write_rows
+from align.recipes.base import Recipe
+from align.shipped import shipped_files
+from tests.recipes.conftest import pair
+
+FILES = shipped_files()
+RECIPE_FILES = {name: path for name, path in FILES.items() if name.startswith("recipes/")}
+BUILDER_FILES = {name: path for name, path in FILES.items() if name.startswith("data_builders/")}
+
+
+def class_of(path: Path):
+    """The class that the command in the third line names."""
+    module = path.read_text(encoding="utf-8").splitlines()[2].split()[3]
+    method = module.rsplit(".", 1)[-1]
+    return getattr(align, {**RECIPES, **BUILDERS}[method])
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_first_four_lines_say_what_where_how_and_what_else(name):
+    head = FILES[name].read_text(encoding="utf-8").splitlines()[:4]
+    assert all(line.startswith("# ") for line in head)
+    assert head[2].startswith("# python -m align.") and head[2].endswith(name)
+    assert "not measured" not in head[1]
+
+
+@pytest.mark.parametrize("name", BUILDER_FILES)
+def test_a_shipped_dataset_file_loads_and_its_split_is_clean(name, tmp_path):
+    from align.config import load_settings
+
+    builder_class = class_of(BUILDER_FILES[name])
+    builder = builder_class(load_settings(builder_class.config_class, str(BUILDER_FILES[name])))
+    prompts = builder.read_prompts()
+    topics = {prompt.meta["topic"] for prompt in prompts.training}, {prompt.meta["topic"] for prompt in prompts.heldout}
+    assert not topics[0] & topics[1]
+    for check in (*builder.settings.checks.chosen, *builder.settings.checks.rejected):
+        check.load()
+
+
+@pytest.mark.parametrize("name", RECIPE_FILES)
+def test_a_shipped_recipe_builds_its_real_trl_and_peft_arguments(name):
+    import trl
+
+    recipe: Recipe = class_of(RECIPE_FILES[name]).from_file(str(RECIPE_FILES[name]))
+    config_class = getattr(trl, recipe.settings.pass_through["trainer"].class_name)
+    made = config_class(**recipe.trainer_arguments())
+    assert made.learning_rate == recipe.settings.trainer["learning_rate"]
+    if recipe.settings.lora:
+        assert recipe.lora_config().r == recipe.settings.lora["r"]
+
+
+@pytest.mark.parametrize("name", RECIPE_FILES)
+def test_a_shipped_recipe_runs_two_steps(name, tiny_model, tmp_path):
+    write_rows(tmp_path / "pairs.jsonl", [pair(number) for number in range(16)])
+    words = [f"model={tiny_model}", f"train_data={tmp_path / 'pairs.jsonl'}", f"output_dir={tmp_path / 'run'}"]
+    recipe = class_of(RECIPE_FILES[name]).from_file(str(RECIPE_FILES[name]), *words, "trainer.max_steps=2")
+    assert recipe.run()["steps"] == 2
