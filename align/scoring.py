@@ -19,7 +19,7 @@ Chat = list[dict[str, str]]
 """Messages in the form that chat templates take."""
 
 CHUNK_TOKENS = 256
-"""Tokens, padding included, that `cross_logps` encodes in one forward; 640 is 12 % slower on a CPU (logits too wide)."""
+"""Tokens, padding included, that `cross_logps` encodes in one forward; 640 is 12 % slower on a CPU."""
 
 
 def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Chat) -> str:

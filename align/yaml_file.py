@@ -87,7 +87,7 @@ def write_yaml(path: Path, data: Any) -> None:
 
     writer = YAML(typ="safe", pure=True)
     writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # the stub says None, its first value
     writer.allow_unicode = True
     writer.width = 120
     with path.open("w", encoding="utf-8") as file:
@@ -98,8 +98,7 @@ def _loader() -> Any:
     from ruamel.yaml import YAML
 
     loader = YAML(typ="safe", pure=True)
-    # The loader would stop at the first duplicate; `_walk` names them all. (The stub says None, its initial value.)
-    loader.allow_duplicate_keys = True  # type: ignore[assignment]
+    loader.allow_duplicate_keys = True  # the loader would stop at the first one; `_walk` names them all
     return loader
 
 

@@ -15,7 +15,7 @@ from align.command_line import entry_point
 from align.config import Settings, load_settings
 from align.data.files import RowFile, checked_rows
 from align.data.pair import Demonstration, PreferencePair
-from align.errors import EXIT_INTERRUPTED, AlignError, RefusedError
+from align.errors import EXIT_INTERRUPTED, AlignError, ConfigError, RefusedError
 from align.installed import LORA_CONFIG
 from align.runs import RunFolder, write_json
 
@@ -85,6 +85,7 @@ class Recipe(ABC, Generic[S]):
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+        self.tokens: dict[str, TokenReport] = {}
 
     @classmethod
     def from_file(cls, path: str | None, *words: str) -> Recipe[Any]:
@@ -110,6 +111,21 @@ class Recipe(ABC, Generic[S]):
         """Make the trainer from `self.settings`, with rows from `self.dataset(...)`."""
 
     @cached_property
+    def rows(self) -> dict[str, RowFile[Any]]:
+        """`train`, and `eval` if there is such a file. Bad rows are refused, or dropped and counted."""
+        paths = {"train": self.settings.train_data, "eval": self.settings.eval_data}
+        return {
+            name: checked_rows(path, self.row_class, self.settings.data.on_bad_rows)
+            for name, path in paths.items()
+            if path is not None
+        }
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the model."""
+        return models.load_tokenizer(self.model)
+
+    @cached_property
     def model(self) -> models.ResolvedModel:
         """What `settings.model` stands for."""
         return models.resolve(self.settings.model)
@@ -124,12 +140,12 @@ class Recipe(ABC, Generic[S]):
         Raises:
             AlignError: for whatever stops the run on purpose.
         """
-        self.rows = self._read_rows()
         identity = {
             "recipe": type(self).__name__,
             "settings": self.settings.model_dump(mode="json", exclude={"output_dir", "compare"}),
             "data": {name: file.fingerprint for name, file in self.rows.items()},
             "model": models.weights_sha256(self.model.path),
+            "adapter": models.weights_sha256(self.model.adapter) if self.model.adapter else None,
         }
         run = RunFolder.open(self.settings.output_dir, self.settings.model_dump(mode="json"), identity)
         if run is None:
@@ -139,14 +155,7 @@ class Recipe(ABC, Generic[S]):
         try:
             result = self._train(run)
         except BaseException as error:
-            code = (
-                error.exit_code
-                if isinstance(error, AlignError)
-                else EXIT_INTERRUPTED
-                if isinstance(error, KeyboardInterrupt)
-                else 1
-            )
-            run.finish(code, str(error))
+            run.finish(_exit_code(error), str(error) or type(error).__name__)
             raise
         run.finish(0, "done")
         return result
@@ -174,6 +183,7 @@ class Recipe(ABC, Generic[S]):
 
         return {
             "report_to": "none",
+            "eval_strategy": "epoch" if self.settings.eval_data else "no",
             **self.settings.trainer,
             "output_dir": self.settings.output_dir,
             "bf16": self.settings.compute == "bfloat16",
@@ -189,6 +199,8 @@ class Recipe(ABC, Generic[S]):
         from peft import PeftModel
         from transformers import AutoModelForCausalLM
 
+        if self.settings.lora is not None:
+            raise ConfigError(f"lora: must be left out, since model {self.model.name} is an adapter and is trained on")
         base = AutoModelForCausalLM.from_pretrained(self.model.path, dtype=self._storage_dtype())
         return PeftModel.from_pretrained(base, self.model.adapter, is_trainable=True)
 
@@ -200,12 +212,17 @@ class Recipe(ABC, Generic[S]):
 
         return LoraConfig(**{"task_type": "CAUSAL_LM", **self.settings.lora})
 
-    def _train(self, run: RunFolder) -> dict[str, Any]:
+    def prepare(self) -> Trainer:
+        """Read the rows, print the plan and build the trainer, without starting a run."""
         _quiet_libraries()
-        self.tokenizer = models.load_tokenizer(self.model)
-        self.tokens: dict[str, TokenReport] = {}
         self._print_plan()
         trainer = self.build_trainer()
+        if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
+            raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
+        return trainer
+
+    def _train(self, run: RunFolder) -> dict[str, Any]:
+        trainer = self.prepare()
         from transformers import PrinterCallback
 
         from align.training.record import RecordCallback
@@ -213,8 +230,6 @@ class Recipe(ABC, Generic[S]):
 
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(RecordCallback(run))
-        if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
-            raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
         findings = self.check(trainer)
         before = WeightSample(trainer.model)
         trainer.train()
@@ -249,14 +264,6 @@ class Recipe(ABC, Generic[S]):
             raise RefusedError(f"{run.path}: {what}; do not use this model")
         print(f"  saved: {run.path / 'model'}")
 
-    def _read_rows(self) -> dict[str, RowFile[Any]]:
-        paths = {"train": self.settings.train_data, "eval": self.settings.eval_data}
-        return {
-            name: checked_rows(path, self.row_class, self.settings.data.on_bad_rows)
-            for name, path in paths.items()
-            if path is not None
-        }
-
     def _print_plan(self) -> None:
         kind = "LoRA" if self.settings.lora or self.model.adapter else "full"
         file = self.rows["train"]
@@ -268,6 +275,12 @@ class Recipe(ABC, Generic[S]):
         """Full training keeps float32 weights: a bfloat16 weight is too coarse for an AdamW step to change it."""
         has_adapter = self.settings.lora is not None or self.model.adapter is not None
         return "bfloat16" if self.settings.compute == "bfloat16" and has_adapter else "float32"
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, AlignError):
+        return error.exit_code
+    return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
 def _quiet_libraries() -> None:

@@ -72,15 +72,18 @@ class _ModelVoice:
     """A loaded model and its tokenizer: from messages to a row of the batch, and from a finished row to text."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> None:
+        _refuse_other_memories(model)
         self.batch = DecodeBatch(model, _end_ids(tokenizer, model))
         self._tokenizer = tokenizer
         self._context = models.context_length(model)
 
     def begin(self, request: Request) -> Row:
-        """Raises ConfigError if the request does not fit into the model's context."""
+        """Raises ConfigError if the prompt is all but empty or the request does not fit into the model's context."""
         sampling = request.sampling
         prompt = models.render_prompt(self._tokenizer, as_dicts(request.messages))
         prompt_ids = list(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
+        if len(prompt_ids) < 2:
+            raise ConfigError(f"prompt {prompt!r}: must have at least 2 tokens, but has {len(prompt_ids)}")
         if self._context is not None and len(prompt_ids) + sampling.max_tokens > self._context:
             raise ConfigError(
                 f"prompt {prompt[:80]!r}…: prompt and max_tokens must fit into the model's context of {self._context} "
@@ -107,6 +110,15 @@ class _ModelVoice:
             prompt_tokens=len(row.prompt_ids),
             completion_tokens=len(row.tokens),
             reasoning=reasoning,
+        )
+
+
+def _refuse_other_memories(model: PreTrainedModel) -> None:
+    """Rows are joined by their keys and values; a model that remembers in another way would be joined wrongly."""
+    kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
+    if others := sorted(kinds - {"full_attention", "sliding_attention"}):
+        raise ConfigError(
+            f"{model.name_or_path}: every layer must be attention, but some are {others}; use an endpoint"
         )
 
 
