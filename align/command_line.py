@@ -38,28 +38,25 @@ def parse_words(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: for an option that no entry point has, or a second file.
     """
-    path: str | None = None
     words: list[str] = []
-    rest = list(arguments)
-    while rest:
-        word = rest.pop(0)
+    paths: list[str] = []
+    rest = iter(arguments)
+    for word in rest:
         if word in ("-h", "--help"):
             return CommandLine(None, (), wants_help=True)
-        if word in ("--local_rank", "--local-rank") and rest:
-            rest.pop(0)
+        if word in ("--local_rank", "--local-rank"):
+            next(rest, None)
         elif word.startswith(("--local_rank=", "--local-rank=")):
             continue
         elif word.startswith("-"):
             raise ConfigError(
                 f"{word} is not an option; settings are given as key=value, for example output_dir=runs/x"
             )
-        elif "=" in word:
-            words.append(word)
-        elif path is not None:
-            raise ConfigError(f"one YAML file must be given, found {path} and {word}; settings are given as key=value")
         else:
-            path = word
-    return CommandLine(path, tuple(words), wants_help=False)
+            (words if "=" in word else paths).append(word)
+    if len(paths) > 1:
+        raise ConfigError(f"one YAML file must be given, found {' and '.join(paths)}; settings are key=value")
+    return CommandLine(paths[0] if paths else None, tuple(words), wants_help=False)
 
 
 def help_text(usage: str, description: str, settings_class: type[Settings]) -> str:

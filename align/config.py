@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
@@ -35,31 +34,6 @@ class Settings(BaseModel):
     def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         """What breaks a rule between settings, as (location, sentence). Values may have any type at this point."""
         yield from ()
-
-
-class UseSettings(BaseModel):
-    """An object named by its dotted path, with the keyword arguments to make it with."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
-
-    use: str
-    """Dotted path, for example `my_package.rewards.is_short`."""
-
-    def load(self) -> Any:
-        """The named object: a class is called with the other settings, a function gets them bound.
-
-        Raises:
-            ConfigError: when the path cannot be imported or does not take the settings.
-        """
-        from functools import partial
-
-        target, arguments = load_object(self.use), self.model_extra or {}
-        try:
-            if isinstance(target, type):
-                return target(**arguments)
-        except TypeError as error:
-            raise ConfigError(f"use: {self.use} cannot be made with {arguments}: {error}") from error
-        return partial(target, **arguments) if arguments else target
 
 
 S = TypeVar("S", bound=Settings)
@@ -92,29 +66,6 @@ def load_settings(settings_class: type[S], path: str | None, words: Sequence[str
         draft.override(word)
     validated: S = draft.validated()
     return validated
-
-
-def load_object(dotted_path: str) -> Any:
-    """Import `package.module.name`.
-
-    Raises:
-        ConfigError: when a part does not exist.
-    """
-    module_name, _, name = dotted_path.rpartition(".")
-    if not module_name:
-        raise ConfigError(f"use: must be a dotted path such as my_package.my_reward, is {dotted_path!r}")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and not module_name.startswith(error.name):
-            raise
-        raise ConfigError(
-            f"use: {dotted_path}: there is no module {error.name!r}; is its folder installed or on PYTHONPATH?"
-        ) from error
-    if not hasattr(module, name):
-        close = difflib.get_close_matches(name, dir(module), n=1)
-        raise ConfigError(f"use: {module_name} has no {name!r}" + (f"; did you mean {close[0]}?" if close else ""))
-    return getattr(module, name)
 
 
 def did_you_mean(name: str, candidates: Sequence[str]) -> str:

@@ -47,14 +47,14 @@ def read_yaml(path: str) -> YamlFile:
     Raises:
         ConfigError: when the file cannot be read or is not YAML; the message names the line and the usual cause.
     """
+    from ruamel.yaml.error import YAMLError
+
     text = _read_text(path)
     loader = _loader()
     try:
         root = loader.compose(io.StringIO(text))
         data = _loader().load(io.StringIO(text))
-    except Exception as error:
-        if not hasattr(error, "problem_mark") and type(error).__module__.split(".")[0] != "ruamel":
-            raise
+    except YAMLError as error:
         raise ConfigError(_explain(path, text, error)) from None
     if data is None:
         return YamlFile(path, {})

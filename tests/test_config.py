@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from align.config import UseSettings, load_settings
+from align.config import load_settings
 from align.errors import ConfigError
 from align.recipes.dpo import DPOSettings
 from align.recipes.sft import SFTSettings
@@ -122,30 +122,6 @@ def test_a_file_that_is_not_utf8_is_named(tmp_path):
     (tmp_path / "x.yaml").write_bytes("model: 模型\n".encode("gb18030"))
     with pytest.raises(ConfigError, match="must be UTF-8"):
         load_settings(SFTSettings, str(tmp_path / "x.yaml"))
-
-
-def test_use_makes_the_named_object_with_its_settings():
-    made = UseSettings.model_validate({"use": "align.rewards.text.ShortSentence", "max_words": 4}).load()
-    assert made(prompts=["?"], completions=["Only four words here.", "These are more than four words."]) == [1.0, 0.0]
-
-
-@pytest.mark.parametrize(
-    ("use", "complaint"),
-    [
-        ("align.rewards.text.ShortSentense", "did you mean ShortSentence?"),
-        ("no_such_package.reward", "there is no module 'no_such_package'"),
-        ("reward", "must be a dotted path"),
-    ],
-)
-def test_use_explains_what_it_cannot_find(use, complaint):
-    with pytest.raises(ConfigError) as caught:
-        UseSettings.model_validate({"use": use}).load()
-    assert complaint in str(caught.value)
-
-
-def test_use_explains_settings_that_the_class_does_not_take():
-    with pytest.raises(ConfigError, match="cannot be made with"):
-        UseSettings.model_validate({"use": "align.rewards.text.ShortSentence", "longest": 4}).load()
 
 
 def test_a_misspelt_key_is_reported_with_exit_code_2_and_without_torch(tmp_path):

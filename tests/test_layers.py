@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "align"
 
-FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line"}
+FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dotted"}
 ALLOWED = {
     "errors": set(),
     "yaml_file": {"errors"},
     "installed": {"errors"},
     "config": {"errors", "yaml_file", "installed"},
     "command_line": {"config", "errors"},
+    "dotted": {"config", "errors"},
     "shipped": {"config", "errors"},
     "models": {"errors", "gguf_folder", "scoring"},
     "gguf_folder": {"errors"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "runs": {"config", "errors", "yaml_file"},
     "teachers": {"models", "data", "config", "errors"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
-    "evaluation": {"rewards", "teachers", "models", "data", "runs", "config", "errors", "yaml_file"},
+    "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
     "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
     "training": {"models", "data", "runs", "config", "errors"},
     "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from align.config import Settings, UseSettings
+from align.config import Settings
 from align.data.gates import GateSettings
+from align.dotted import UseSettings
 
 
 def _check_source(value: Any) -> Any:

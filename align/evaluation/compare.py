@@ -92,7 +92,7 @@ def compare(run: str, words: Sequence[str] = ()) -> Comparison:
     screen.print_plan(
         plan.arms, len(plan.prompts), settings, minimum_detectable_effect(len(plan.prompts), settings.samples)
     )
-    sampling = Sampling(settings.temperature, 1.0, settings.max_tokens, settings.seed)
+    sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     answers = answer(plan.arms, plan.prompts, sampling, settings.samples, plan.compute, settings.batch_size)
     reward = settings.check.load()
     scores = {arm.name: asyncio.run(skill_scores(reward, plan.prompts, answers[arm.name])) for arm in plan.arms}

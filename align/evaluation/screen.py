@@ -62,7 +62,8 @@ def _table(result: Comparison) -> Table:
     for arm in result.arms:
         table.add_column(arm.name, justify="right")
     rows = {
-        "skill": [_rate(result.rates[arm.name]) for arm in result.arms],
+        "skill": [f"{result.rates[arm.name].value:.0%}" for arm in result.arms],
+        "  95 % interval": [_bounds(result.rates[arm.name]) for arm in result.arms],
         "relevance": [f"{result.measures[arm.name].relevance:.2f}" for arm in result.arms],
         "distinct-3": [f"{result.measures[arm.name].distinct_3:.2f}" for arm in result.arms],
         "words an answer": [f"{result.measures[arm.name].words:.0f}" for arm in result.arms],
@@ -94,4 +95,8 @@ def _print_worst(console: Console, result: Comparison) -> None:
 
 
 def _rate(rate: Estimate) -> str:
-    return f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}]"
+    return f"{rate.value:.0%} ({_bounds(rate)})"
+
+
+def _bounds(rate: Estimate) -> str:
+    return f"{rate.low:.0%} to {rate.high:.0%}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from align.config import Settings, UseSettings
+from align.config import Settings
+from align.dotted import UseSettings
 
 
 class CompareSettings(Settings):
@@ -20,6 +21,8 @@ class CompareSettings(Settings):
     """Answers drawn for each held-out prompt."""
     temperature: float = Field(default=0.7, ge=0)
     """Of the answers; 0 means greedy."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Nucleus sampling of the answers; 1 keeps the whole distribution."""
     max_tokens: int = Field(default=96, ge=1)
     """Tokens after which an answer is cut off."""
     seed: int = 0

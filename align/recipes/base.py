@@ -6,17 +6,17 @@ The base class owns the order (read rows, plan, build, check, train, save, repor
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from align import models
 from align.command_line import entry_point
-from align.config import Settings, load_settings
+from align.config import load_settings
 from align.data.files import RowFile, checked_rows
 from align.data.pair import Demonstration, PreferencePair
 from align.errors import EXIT_INTERRUPTED, AlignError, ConfigError, RefusedError
-from align.installed import LORA_CONFIG
+from align.recipes.settings import RecipeSettings
 from align.runs import RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -26,51 +26,7 @@ if TYPE_CHECKING:
     from align.training.tokens import TokenReport
 
 
-class DataSettings(Settings):
-    """How rows are taken from the files."""
-
-    on_bad_rows: Literal["fail", "drop"] = "fail"
-    """`drop` trains on the good rows and counts the others; `fail` stops with exit code 3."""
-
-
-class RecipeSettings(Settings):
-    """Settings that every recipe has."""
-
-    model: str
-    """Hub name, folder, run folder, `.gguf` file, `modelscope:org/name` or `embedded:smollm2-135m`."""
-    train_data: str
-    """Rows to train on, `.jsonl` or `.parquet`."""
-    eval_data: str | None = None
-    """Rows for the held-out loss."""
-    output_dir: str
-    """Folder of the run."""
-    compute: Literal["bfloat16", "float32"] = "bfloat16"
-    """Arithmetic. In bfloat16, LoRA keeps a bfloat16 base and float32 adapters; full training keeps float32 weights."""
-    lora: dict[str, Any] | None = None
-    """LoRA settings; left out, all weights are trained."""
-    data: DataSettings = DataSettings()
-    """How rows are taken from the files."""
-    trainer: dict[str, Any] = {}  # noqa: RUF012  # pydantic copies defaults
-    """Arguments of the TRL trainer."""
-
-
 S = TypeVar("S", bound=RecipeSettings)
-
-OWNED_ARGUMENTS = {
-    "output_dir": "set output_dir at the top level",
-    "bf16": "set compute: bfloat16 or float32 at the top level",
-    "fp16": "float16 loses small gradients; set compute: bfloat16 at the top level",
-    "bf16_full_eval": "set compute at the top level",
-    "fp16_full_eval": "set compute at the top level",
-    "model_init_kwargs": "the model is loaded from model: and compute: at the top level",
-    "deepspeed": "DeepSpeed is not supported yet in this version",
-    "resume_from_checkpoint": "resuming is not supported yet in this version",
-    "padding_free": "TRL accepts it and does not do it",
-    "truncation_mode": "rows that are too long are refused or dropped (data: {on_bad_rows: drop}), never cut",
-    "use_liger_kernel": "TRL has deprecated it",
-    "push_to_hub": "pushing is not supported yet in this version; upload the model folder",
-}
-"""Arguments of the trainer that the recipe sets itself, or that TRL takes and ignores; each with what to do instead."""
 
 
 class Recipe(ABC, Generic[S]):
@@ -298,14 +254,3 @@ def _quiet_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     models.silence_renames()
-
-
-def owned_arguments(raw: Mapping[str, Any]) -> Any:
-    """Mistakes in the sections every recipe has, as `Settings.mistakes` yields them."""
-    trainer = raw.get("trainer")
-    if isinstance(trainer, Mapping):
-        for name in OWNED_ARGUMENTS.keys() & trainer.keys():
-            yield ("trainer", name), f"trainer.{name} is refused: {OWNED_ARGUMENTS[name]}"
-
-
-PASS_THROUGH_LORA = {"lora": LORA_CONFIG}

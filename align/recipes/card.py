@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from align.runs import read_json, write_text
 
 if TYPE_CHECKING:
-    from align.recipes.base import RecipeSettings
+    from align.recipes.settings import RecipeSettings
 
 
 def write_card(folder: Path, recipe: str, settings: RecipeSettings, result: Mapping[str, Any]) -> None:

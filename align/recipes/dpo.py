@@ -13,7 +13,8 @@ from align.config import Location, did_you_mean
 from align.data.pair import PreferencePair
 from align.evaluation.settings import CompareSettings
 from align.installed import DPO_CONFIG, PassThrough
-from align.recipes.base import PASS_THROUGH_LORA, Recipe, RecipeSettings, owned_arguments
+from align.recipes.base import Recipe
+from align.recipes.settings import PASS_THROUGH_LORA, RecipeSettings, owned_arguments
 
 if TYPE_CHECKING:
     from trl import DPOTrainer

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from align.config import Location
 from align.data.pair import Demonstration
 from align.installed import SFT_CONFIG, PassThrough
-from align.recipes.base import PASS_THROUGH_LORA, Recipe, RecipeSettings, owned_arguments
+from align.recipes.base import Recipe
+from align.recipes.settings import PASS_THROUGH_LORA, RecipeSettings, owned_arguments
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
