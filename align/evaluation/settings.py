@@ -27,5 +27,5 @@ class CompareSettings(Settings):
     """Tokens after which an answer is cut off."""
     seed: int = 0
     """Another seed draws other answers."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Rows that are decoded together."""

@@ -131,7 +131,8 @@ class Recipe(ABC, Generic[S]):
         places = [f"{file.path}:{line}" for line in file.lines]
         kept, report = check_tokens(rows, places, self.sides, self.tokenizer, limit, self.settings.data.on_bad_rows)
         self.tokens[name] = report
-        return Dataset.from_list([rows[index] for index in kept])
+        # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
+        return Dataset.from_list([{**rows[index], "length": length} for index, length in kept.items()])
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the TRL config: the user's, and the few that the recipe owns."""
@@ -140,6 +141,7 @@ class Recipe(ABC, Generic[S]):
         return {
             "report_to": "none",
             "eval_strategy": "epoch" if self.settings.eval_data else "no",
+            "remove_unused_columns": self.settings.trainer.get("train_sampling_strategy") != "group_by_length",
             **self.settings.trainer,
             "output_dir": self.settings.output_dir,
             "bf16": self.settings.compute == "bfloat16",

@@ -34,7 +34,7 @@ class TeacherSettings(Settings):
     """Hub name, folder, run folder, `.gguf` file, `modelscope:org/name` or `embedded:smollm2-135m`."""
     compute: Literal["bfloat16", "float32"] = "bfloat16"
     """Arithmetic. In float32 an answer does not depend on which other prompts are in the batch."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=64, ge=1)
     """Rows that are decoded together."""
 
     def make(self) -> Teacher:

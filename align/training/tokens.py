@@ -42,7 +42,7 @@ def check_tokens(
     tokenizer: Any,
     max_length: int | None,
     on_bad_rows: str,
-) -> tuple[list[int], TokenReport]:
+) -> tuple[dict[int, int], TokenReport]:
     """Find the rows that fit.
 
     Args:
@@ -53,7 +53,7 @@ def check_tokens(
         on_bad_rows: `fail` or `drop`.
 
     Returns:
-        The indices of the rows to keep, and counts over them.
+        Index of each row to keep → tokens of its prompt and longer side, in order; and counts over them.
 
     Raises:
         DataError: over-long rows under `fail`, no row left, a side that does not end with the end of sequence, or a
@@ -79,7 +79,7 @@ def check_tokens(
         num_learned=sum(measured[index].num_learned for index in kept),
         longest=max(measured[index].longest for index in kept),
     )
-    return kept, report
+    return {index: measured[index].longest for index in kept}, report
 
 
 def _measure(
