@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import align
+from align import models
 from align.cli import BUILDERS, RECIPES
 from align.data.files import write_rows
 from align.recipes.base import Recipe
@@ -50,6 +51,7 @@ def test_a_shipped_dataset_file_loads_and_its_split_is_clean(name, tmp_path):
 def test_a_shipped_recipe_builds_its_real_trl_and_peft_arguments(name):
     import trl
 
+    models.silence_renames()
     recipe: Recipe = class_of(RECIPE_FILES[name]).from_file(str(RECIPE_FILES[name]))
     config_class = getattr(trl, recipe.settings.pass_through["trainer"].class_name)
     made = config_class(**recipe.trainer_arguments())
