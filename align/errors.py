@@ -1,7 +1,7 @@
 """Errors: the exceptions that reach a user, and the exit code of each.
 
 A message says where, what must hold, what it is instead, and what to do. The codes are a contract of the process
-(design: `exit.json` in the run folder repeats them, since launchers may replace what a rank returns).
+(`exit.json` in the run folder repeats them, since launchers may replace what a process returns).
 """
 
 
