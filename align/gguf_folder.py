@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import shutil
 import sys
@@ -63,7 +65,8 @@ def _convert(file: Path, folder: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         if not tokenizer.chat_template:
             raise ConfigError(f"{file}: must carry a chat template, but has none; take an instruct model's file")
-        model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
+        with contextlib.redirect_stderr(io.StringIO()):  # its bar over the tensors knows no switch
+            model = AutoModelForCausalLM.from_pretrained(str(file.parent), gguf_file=file.name, dtype=torch.float32)
         # The weights are plain float32 by now, but while transformers (5.23) still counts the model as quantised it
         # refuses to save it, and it would look for a quantiser on loading.
         del model.config.quantization_config
