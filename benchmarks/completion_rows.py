@@ -79,7 +79,7 @@ def step(trainer: Any, batch: dict[str, Any]) -> tuple[float, float]:
     with trainer.accelerator.autocast():
         loss = trainer.compute_loss(trainer.model, batch)
     loss.backward()
-    return float(loss), time.process_time() - start
+    return float(loss.detach()), time.process_time() - start
 
 
 def main() -> None:
