@@ -8,7 +8,7 @@ READY := .venv/.ready
 
 demo: $(READY)
 	@$(BIN)/python -c "from align import models; models.resolve('embedded:smollm2-135m')"
-	@echo "set-up done; what follows takes about nine minutes on two cores"
+	@echo "set-up done; what follows takes about nine minutes on two cores (persona: twelve)"
 	@$(BIN)/align build contrast data_builders/contrast_$(TASK).yaml
 	@$(BIN)/align train sft recipes/$(TASK)_sft.yaml
 	@$(BIN)/align train dpo recipes/$(TASK)_dpo.yaml
