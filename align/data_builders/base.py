@@ -10,6 +10,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -22,7 +23,7 @@ from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.report import BuildReport, Progress, print_report, write_card
 from align.data_builders.settings import BuilderSettings, Check
 from align.errors import DataError
-from align.rewards.base import score
+from align.rewards.base import Reward, score
 from align.runs import write_json
 from align.teachers.base import Completion
 from align.yaml_file import write_yaml
@@ -159,13 +160,18 @@ class DataBuilder(ABC, Generic[S]):
             return outcome
         dropped = apply_gates(outcome, self.settings.gates)
         if dropped is None:
-            for side, checks in (("chosen", self.settings.checks.chosen), ("rejected", self.settings.checks.rejected)):
-                for check in checks:
-                    dropped = dropped or await self._check(outcome, side, check)
+            for side, check, reward in self._checks:
+                dropped = dropped or await self._check(outcome, side, check, reward)
         return outcome if dropped is None else replace(dropped, meta={**dropped.meta, "row": outcome.to_dict()})
 
-    async def _check(self, pair: PreferencePair, side: str, check: Check) -> Dropped | None:
-        value = await score(check.load(), pair.prompt, as_dicts(getattr(pair, side)))
+    @cached_property
+    def _checks(self) -> list[tuple[str, Check, Reward]]:
+        """(side, check, its reward), each reward made once."""
+        sides = {"chosen": self.settings.checks.chosen, "rejected": self.settings.checks.rejected}
+        return [(side, check, check.load()) for side, checks in sides.items() for check in checks]
+
+    async def _check(self, pair: PreferencePair, side: str, check: Check, reward: Reward) -> Dropped | None:
+        value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)))
         if value is None:
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")

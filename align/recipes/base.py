@@ -86,6 +86,11 @@ class Recipe(ABC, Generic[S]):
         """What `settings.model` stands for."""
         return models.resolve(self.settings.model)
 
+    @cached_property
+    def model_sha256(self) -> str:
+        """Fingerprint of the base weights that training starts from; reading a large model takes long."""
+        return models.weights_sha256(self.model.path)
+
     def check(self, trainer: Trainer) -> dict[str, Any]:
         """What must hold before the first step; returns findings for the record."""
         return {}
@@ -100,14 +105,13 @@ class Recipe(ABC, Generic[S]):
             "recipe": type(self).__name__,
             "settings": self.settings.model_dump(mode="json", exclude={"output_dir", "compare"}),
             "data": {name: file.fingerprint for name, file in self.rows.items()},
-            "model": models.weights_sha256(self.model.path),
+            "model": self.model_sha256,
             "adapter": models.weights_sha256(self.model.adapter) if self.model.adapter else None,
         }
         run = RunFolder.open(self.settings.output_dir, self.settings.model_dump(mode="json"), identity)
         if run is None:
             print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
             return {}
-        self.run_folder = run
         try:
             result = self._train(run)
         except BaseException as error:

@@ -120,7 +120,7 @@ class DPORecipe(Recipe[DPOSettings]):
         from align.training.reference import check_reference
 
         kind = self._kind_of_reference(trainer)
-        fingerprint = models.weights_sha256(self.model.path)
+        fingerprint = self.model_sha256
         difference = check_reference(trainer)
         print(
             f"  reference: {kind} (sha256 {fingerprint[:12]}); differs from the policy by {difference:g} nats a token"
