@@ -23,6 +23,12 @@ class DataError(AlignError):
     exit_code = 3
 
 
+class NumericalError(AlignError):
+    """A loss, a gradient or a weight is NaN or infinite; the last checkpoint is from before."""
+
+    exit_code = 6
+
+
 class DamageFound(AlignError):
     """A comparison found the trained model damaged; its report is complete all the same."""
 
@@ -35,10 +41,22 @@ class RefusedError(AlignError):
     exit_code = 8
 
 
+class RankLostError(AlignError):
+    """Another process of the same run is gone; the run can be repeated and goes on from its last checkpoint."""
+
+    exit_code = 69
+
+
 class StorageError(AlignError):
     """The disk or the file system refused; what was written before is whole, and the run can be repeated."""
 
     exit_code = 74
+
+
+class PreemptedError(AlignError):
+    """SIGTERM or SIGUSR1 stopped the run; a checkpoint was saved and the same command goes on from there."""
+
+    exit_code = 75
 
 
 EXIT_OK = 0

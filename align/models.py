@@ -6,15 +6,16 @@ The name is a hub id, `modelscope:org/name`, a model folder, an adapter folder, 
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from align.errors import ConfigError
+from align.errors import ConfigError, RefusedError
 from align.gguf_folder import gguf_to_folder, hash_files
 from align.scoring import completion_logps, cross_logps, prompt_token_ids, render_prompt, text_nll
 
@@ -25,16 +26,23 @@ __all__ = [
     "ResolvedModel",
     "completion_logps",
     "context_length",
+    "fingerprints",
     "cross_logps",
     "load_model",
     "load_tokenizer",
     "prompt_token_ids",
+    "read_identity",
     "render_prompt",
     "resolve",
     "silence_renames",
+    "template_sha256",
     "text_nll",
+    "tokenizer_sha256",
     "weights_sha256",
 ]
+
+IDENTITY = "identity.json"
+"""File beside a trained model: hashes of its files, and log-probs of probe rows."""
 
 EMBEDDED = "embedded:smollm2-135m"
 
@@ -123,13 +131,15 @@ def load_model(model: str | ResolvedModel, dtype: str = "float32", device: str |
 
 
 def silence_renames() -> None:
-    """Hide a warning that only library authors can act on.
+    """Hide warnings that only library authors can act on.
 
-    trl 1.16 and peft 0.21 say `gradient_checkpointing`, which transformers 5.23 has renamed; can go when they follow.
+    trl 1.16 and peft 0.21 say `gradient_checkpointing`, which transformers 5.23 has renamed, and deepspeed 0.19 names
+    collectives as torch before 2.13 did; can go when they follow.
     """
     import warnings
 
-    warnings.filterwarnings("ignore", message=".*gradient_checkpointing.* is deprecated", category=FutureWarning)
+    for message in (".*gradient_checkpointing.* is deprecated", r".*torch\.distributed\.\w+` is deprecated"):
+        warnings.filterwarnings("ignore", message=message, category=FutureWarning)
 
 
 def context_length(model: PreTrainedModel) -> int | None:
@@ -155,6 +165,47 @@ def weights_sha256(path: str) -> str:
     if _looks_local(path):
         raise ConfigError(f"model folder {path!r}: no such folder")
     return f"hub:{path}"
+
+
+def fingerprints(model: ResolvedModel) -> dict[str, str | None]:
+    """`weights` and `adapter` (None without one), each as `weights_sha256` gives it."""
+    adapter = weights_sha256(model.adapter) if model.adapter else None
+    return {"weights": weights_sha256(model.path), "adapter": adapter}
+
+
+def read_identity(model: ResolvedModel) -> dict[str, Any] | None:
+    """What the run that saved a model recorded of it (`identity.json`): `files` and `probe`; None without a record.
+
+    Raises:
+        RefusedError: when the files are no longer those that were saved.
+    """
+    folder = Path(model.adapter or model.path)
+    if not (folder / IDENTITY).is_file():
+        return None
+    recorded: dict[str, Any] = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
+    now = fingerprints(model)
+    for name, before in recorded["files"].items():
+        if before != now[name]:
+            raise RefusedError(
+                f"model {model.name!r}: its {name} have SHA-256 {now[name]}, but {folder / IDENTITY} recorded {before} "
+                "when they were saved. Restore them, or delete that file to use them as another model."
+            )
+    return recorded
+
+
+def tokenizer_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Fingerprint of how a tokenizer cuts text: its rules, vocabulary and special tokens, not its chat template."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = json.loads(backend.to_str()) if backend is not None else tokenizer.get_vocab()
+    # What the last call padded or cut to is no property of the tokenizer.
+    rules = {name: value for name, value in rules.items() if name not in ("padding", "truncation")}
+    special = json.dumps({name: str(token) for name, token in tokenizer.special_tokens_map.items()}, sort_keys=True)
+    return hashlib.sha256((json.dumps(rules, sort_keys=True) + special).encode()).hexdigest()
+
+
+def template_sha256(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Fingerprint of the chat template."""
+    return hashlib.sha256(json.dumps(tokenizer.chat_template).encode()).hexdigest()
 
 
 def _looks_local(name: str) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -20,7 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from align.errors import ConfigError
+from align.errors import ConfigError, RefusedError
+from align.redact import redact, redact_command
 from align.yaml_file import write_yaml
 
 _PACKAGES = (
@@ -44,31 +46,45 @@ class RunFolder:
     path: Path
     attempt: int
     """1 for the first start in this folder, one more for each start after it."""
+    lock: int | None = None
+    """Descriptor of the locked file, held until the run is finished; None in processes that do not write."""
 
     @classmethod
-    def open(cls, path: str, settings: Mapping[str, Any], identity: Mapping[str, Any]) -> RunFolder | None:
+    def open(
+        cls, path: str, settings: Mapping[str, Any], identity: Mapping[str, Any], anyway: bool = False
+    ) -> RunFolder | None:
         """Take a folder for a run; None when this very run already finished in it.
+
+        Secrets are taken out first: they reach no file, and another key is not another run.
 
         Args:
             settings: all of them, written to `config.yaml`.
             identity: what makes the run this run (settings that change weights, data and model fingerprints).
+            anyway: take a folder in which another run finished, to train its checkpoint further.
 
         Raises:
             ConfigError: when another run finished in the folder.
+            RefusedError: when another process is writing into it.
         """
         folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+        settings, identity = redact(settings), redact(identity)
         key = _digest(identity)
         before = read_json(folder / "run.json")
         if before and read_json(folder / "exit.json").get("code") == 0:
             if before["identity"] == key:
+                os.close(lock)
                 return None
-            changed = ", ".join(_changed(before["identity_of"], identity)) or "its identity"
-            raise ConfigError(
-                f"{folder}: another run finished here ({changed} changed); "
-                "choose another output_dir or remove the folder"
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        run = cls(folder, before.get("attempt", 0) + 1)
+            if not anyway:
+                os.close(lock)
+                lines = "\n  ".join(differences(before["identity_of"], identity))
+                raise ConfigError(
+                    f"{folder}: another run finished here; what is different now:\n  {lines}\n"
+                    "Choose another output_dir, or train its last checkpoint further with resume=anyway."
+                )
+        (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
+        run = cls(folder, before.get("attempt", 0) + 1, lock)
         write_yaml(folder / "config.yaml", dict(settings))
         record = {
             "attempt": run.attempt,
@@ -93,7 +109,10 @@ class RunFolder:
 
     def finish(self, code: int, message: str) -> None:
         """Record how the run ended."""
-        write_json(self.path / "exit.json", {"code": code, "message": message, "attempt": self.attempt})
+        write_json(self.path / "exit.json", {"code": code, "message": redact(message), "attempt": self.attempt})
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -140,13 +159,11 @@ def git_state() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line as it can be typed again."""
-    import shlex
-
+    """The command line as it can be typed again, without secrets."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
     if module is not None and module.name != "__main__" and not sys.argv[0].endswith("/align"):
-        return shlex.join(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        return redact_command(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])
+    return redact_command([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _git(*words: str) -> str:
@@ -158,5 +175,31 @@ def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Each leaf in which two JSON values differ, as `name: before → now`."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*before, *now})
+        return [
+            line
+            for key in keys
+            for line in differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if before == now else [f"{name}: {before} → {now}"]
+
+
+def _lock(folder: Path) -> int:
+    """A record lock: gone with its process however that ends, not inherited by children, seen across NFS clients."""
+    import fcntl  # not on Windows, where rows can be built all the same
+
+    number = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        owner = os.read(number, 1000).decode(errors="replace").strip() or "another process"
+        os.close(number)
+        raise RefusedError(
+            f"{folder}: {owner} is writing into this folder; wait for it, or choose another output_dir"
+        ) from error
+    os.ftruncate(number, 0)
+    os.write(number, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    return number

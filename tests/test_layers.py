@@ -13,9 +13,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "align"
 
-FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dotted"}
+FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dotted", "redact"}
 ALLOWED = {
     "errors": set(),
+    "redact": set(),
     "yaml_file": {"errors"},
     "installed": {"errors"},
     "config": {"errors", "yaml_file", "installed"},
@@ -26,12 +27,12 @@ ALLOWED = {
     "gguf_folder": {"errors"},
     "scoring": {"errors"},
     "data": {"config", "errors"},
-    "runs": {"config", "errors", "yaml_file"},
+    "runs": {"config", "errors", "redact", "yaml_file"},
     "teachers": {"models", "data", "config", "errors"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
     "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
     "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
-    "training": {"models", "data", "runs", "config", "errors"},
+    "training": {"models", "data", "runs", "config", "errors", "redact"},
     "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}

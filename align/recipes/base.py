@@ -5,24 +5,32 @@ The base class owns the order (read rows, plan, build, check, train, save, repor
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stdout
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from align import models
 from align.command_line import entry_point
 from align.config import load_settings
 from align.data.files import RowFile, checked_rows
-from align.data.pair import Demonstration, PreferencePair
+from align.data.pair import Row
 from align.errors import EXIT_INTERRUPTED, AlignError, ConfigError, RefusedError
-from align.recipes.settings import RecipeSettings
-from align.runs import RunFolder, write_json
+from align.recipes.attempt import Attempt
+from align.recipes.explain import explain
+from align.recipes.settings import HARMLESS_ARGUMENTS, RecipeSettings
+from align.redact import redact
+from align.runs import RunFolder, command, versions
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
+    from align.training.ranks import Ranks
+    from align.training.stopping import StopRequest
     from align.training.tokens import TokenReport
 
 
@@ -33,11 +41,12 @@ class Recipe(ABC, Generic[S]):
     """One training run. Subclasses name their settings and build a trainer."""
 
     config_class: ClassVar[type[RecipeSettings]]
-    row_class: ClassVar[type[PreferencePair] | type[Demonstration]]
+    row_class: ClassVar[type[Row]]
     sides: ClassVar[tuple[str, ...]]
     """Columns that are trained on, the one to be learned first."""
 
     settings: S
+    ranks: Ranks
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
@@ -91,9 +100,45 @@ class Recipe(ABC, Generic[S]):
         """Fingerprint of the base weights that training starts from; reading a large model takes long."""
         return models.weights_sha256(self.model.path)
 
+    def identity(self) -> dict[str, Any]:
+        """What makes this run this run: settings that change weights, and fingerprints of all that it reads."""
+        trainer = {name: value for name, value in self.settings.trainer.items() if name not in HARMLESS_ARGUMENTS}
+        settings = self.settings.model_dump(mode="json", exclude={"output_dir", "compare", "resume", "trainer"})
+        return {
+            "recipe": type(self).__name__,
+            "settings": {**settings, "trainer": trainer},
+            "data": {name: file.fingerprint for name, file in self.rows.items()},
+            "model": models.fingerprints(self.model),
+            "tokenizer": models.tokenizer_sha256(self.tokenizer),
+            "template": models.template_sha256(self.tokenizer),
+        }
+
     def check(self, trainer: Trainer) -> dict[str, Any]:
-        """What must hold before the first step; returns findings for the record."""
+        """What must hold before the first step; returns findings for the record. The trainer is ready to step."""
         return {}
+
+    def check_resumed(self, trainer: Trainer, findings: dict[str, Any]) -> None:
+        """What must hold before a run goes on from a checkpoint, given what `check` found when it began."""
+
+    def probe_rows(self) -> list[list[int]]:
+        """Token ids of the first training rows, prompt and first side: what tells one model from another."""
+        from align.training.probe import NUM_ROWS
+
+        messages = []
+        for row in self.rows["train"].rows[:NUM_ROWS]:
+            columns = row.to_dict()
+            messages.append([*columns["prompt"], *(columns[self.sides[0]] if self.sides else [])])
+        texts = self.tokenizer.apply_chat_template(messages, tokenize=False)
+        ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def after_training(self, trainer: Trainer, findings: dict[str, Any]) -> dict[str, Any]:
+        """What to add to the result once the last step is done."""
+        return {}
+
+    def may_save(self, trainer: Trainer) -> bool:
+        """Whether a run that goes on from the step just done would be exact."""
+        return True
 
     def run(self) -> dict[str, Any]:
         """Train, and return what stands in `result.json`.
@@ -101,24 +146,68 @@ class Recipe(ABC, Generic[S]):
         Raises:
             AlignError: for whatever stops the run on purpose.
         """
-        identity = {
-            "recipe": type(self).__name__,
-            "settings": self.settings.model_dump(mode="json", exclude={"output_dir", "compare"}),
-            "data": {name: file.fingerprint for name, file in self.rows.items()},
-            "model": self.model_sha256,
-            "adapter": models.weights_sha256(self.model.adapter) if self.model.adapter else None,
-        }
-        run = RunFolder.open(self.settings.output_dir, self.settings.model_dump(mode="json"), identity)
+        from align.training.stopping import StopRequest
+
+        with StopRequest() as stop:
+            _set_up_libraries()
+            self.join()
+            with ExitStack() as stack:
+                if not self.ranks.is_first:  # rank 0 speaks for all; errors go to stderr
+                    stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
+                return self._run(stop)
+
+    def join(self) -> None:
+        """Join the processes that a launcher started.
+
+        Raises:
+            ConfigError: when `zero:` is given and no launcher started this process.
+        """
+        from align.training.ranks import Ranks, was_launched
+
+        if self.settings.zero is not None and not was_launched():
+            raise ConfigError(
+                "zero: needs a launcher, also for one GPU; the same command with it is\n"
+                f"  deepspeed --num_gpus 1 --module {command().removeprefix('python -m ')}"
+            )
+        self.ranks = Ranks.join()
+
+    def _run(self, stop: StopRequest) -> dict[str, Any]:
+        identity = redact(self.ranks.agree(lambda: {**self.identity(), "versions": versions()}))
+        identity.pop("versions")
+        run = self._open(identity)
         if run is None:
             print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
             return {}
+        attempt = Attempt(self, run, self.ranks, stop, identity)
         try:
-            result = self._train(run)
+            result = attempt.train()
         except BaseException as error:
-            run.finish(_exit_code(error), str(error) or type(error).__name__)
-            raise
-        run.finish(0, "done")
+            explained = explain(error, self.ranks, attempt.guard)
+            if self.ranks.is_first:
+                run.finish(_exit_code(explained), str(explained) or type(explained).__name__)
+            if explained is error:
+                raise
+            raise explained from error
+        if self.ranks.is_first:
+            run.finish(0, "done")
         return result
+
+    def _open(self, identity: dict[str, Any]) -> RunFolder | None:
+        """Rank 0 takes the folder; the others must see it, since all of them write their part of a checkpoint."""
+        settings = self.settings.model_dump(mode="json")
+        own = None
+
+        def take() -> int | None:
+            nonlocal own
+            own = RunFolder.open(self.settings.output_dir, settings, identity, self.settings.resume == "anyway")
+            return own.attempt if own else None
+
+        attempt = self.ranks.first(take)
+        if attempt is None or self.ranks.is_first:
+            return own
+        if not (Path(self.settings.output_dir) / "run.json").is_file():
+            raise RefusedError(f"{self.ranks.name}: does not see {self.settings.output_dir}; all nodes must share it")
+        return RunFolder(Path(self.settings.output_dir), attempt)
 
     def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
         """The rows that fit, as TRL takes them; None when there is no such file."""
@@ -136,7 +225,11 @@ class Recipe(ABC, Generic[S]):
         kept, report = check_tokens(rows, places, self.sides, self.tokenizer, limit, self.settings.data.on_bad_rows)
         self.tokens[name] = report
         # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
-        return Dataset.from_list([{**rows[index], "length": length} for index, length in kept.items()])
+        numbered = {"row": list(kept)} if name == "train" else {}
+        dataset = Dataset.from_list([{**rows[index], "length": length} for index, length in kept.items()])
+        for column, values in numbered.items():
+            dataset = dataset.add_column(column, values)
+        return dataset
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the TRL config: the user's, and the few that the recipe owns."""
@@ -145,14 +238,25 @@ class Recipe(ABC, Generic[S]):
         return {
             "report_to": "none",
             "eval_strategy": "epoch" if self.settings.eval_data else "no",
-            "remove_unused_columns": self.settings.trainer.get("train_sampling_strategy") != "group_by_length",
-            **self.settings.trainer,
-            "output_dir": self.settings.output_dir,
+            "run_name": Path(self.settings.output_dir).name,
+            **{name: value for name, value in self.settings.trainer.items() if name != "save_total_limit"},
+            "remove_unused_columns": False,  # `row` names what was in a batch, `length` is what `group_by_length` reads
+            "output_dir": f"{self.settings.output_dir}/checkpoints",
             "bf16": self.settings.compute == "bfloat16",
             "use_cpu": not torch.accelerator.is_available(),
+            "deepspeed": self._deepspeed_config(),
             "disable_tqdm": True,
+            "logging_nan_inf_filter": False,
             "model_init_kwargs": None if self.model.adapter else {"dtype": self._storage_dtype()},
         }
+
+    def _deepspeed_config(self) -> Any:
+        zero = self.settings.zero
+        if zero is None or isinstance(zero, str):
+            return zero
+        from align.training.zero import deepspeed_config
+
+        return deepspeed_config(zero.stage, zero.offload, self.settings.compute == "bfloat16")
 
     def policy(self) -> Any:
         """The model to train: its name, so that the trainer loads it, or a loaded model with a trainable adapter."""
@@ -176,55 +280,14 @@ class Recipe(ABC, Generic[S]):
 
     def prepare(self) -> Trainer:
         """Read the rows, print the plan and build the trainer, without starting a run."""
-        _quiet_libraries()
+        _set_up_libraries()
+        if not hasattr(self, "ranks"):
+            self.join()
         self._print_plan()
         trainer = self.build_trainer()
         if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
             raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
         return trainer
-
-    def _train(self, run: RunFolder) -> dict[str, Any]:
-        trainer = self.prepare()
-        from transformers import PrinterCallback
-
-        from align.training.record import RecordCallback
-        from align.training.weights import WeightSample
-
-        trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(RecordCallback(run))
-        findings = self.check(trainer)
-        before = WeightSample(trainer.model)
-        trainer.train()
-        movement = before.compare(trainer.model)
-        trainer.save_model(str(run.path / "model"))
-        result = {
-            **findings,
-            "rows": self.tokens["train"].num_rows,
-            "rows_too_long": self.tokens["train"].num_too_long,
-            "bad_rows": len(self.rows["train"].bad),
-            "learned_tokens_seen": round(self.tokens["train"].num_learned * (trainer.state.epoch or 0)),
-            "steps": trainer.state.global_step,
-            "trainable_weights": movement.num_trainable,
-            "share_of_trainable_weights_moved": movement.trainable_share,
-            "frozen_weights_moved": movement.num_frozen_moved,
-            "weights_are_finite": not movement.has_non_finite,
-        }
-        self._report(run, result)
-        return result
-
-    def _report(self, run: RunFolder, result: dict[str, Any]) -> None:
-        from align.recipes.card import write_card
-
-        write_json(run.path / "result.json", result)
-        write_card(run.path, type(self).__name__, self.settings, result)
-        share = result["share_of_trainable_weights_moved"]
-        print(f"  {share:.1%} of {result['trainable_weights']:,} trainable weights moved")
-        if share < 0.5:
-            print("  warning: most trainable weights did not move; is the learning rate far too small?")
-        if result["frozen_weights_moved"] or not result["weights_are_finite"]:
-            what = "a frozen weight moved" if result["frozen_weights_moved"] else "a weight is NaN or infinite"
-            raise RefusedError(f"{run.path}: {what}; do not use this model")
-        print(f"  saved: {run.path / 'model'}")
 
     def _print_plan(self) -> None:
         kind = "LoRA" if self.settings.lora or self.model.adapter else "full"
@@ -245,13 +308,12 @@ def _exit_code(error: BaseException) -> int:
     return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
-def _quiet_libraries() -> None:
+def _set_up_libraries() -> None:
     """One line a step is enough; downloads from the hub keep their own bars."""
-    import os
-
     import torch
 
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer it builds
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # DeepSpeed unpickles its checkpoints with all that is in them
     if not torch.accelerator.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # deepspeed warns when it has to find that out
     import datasets

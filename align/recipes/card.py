@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from align.redact import redact
 from align.runs import read_json, write_text
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def write_card(folder: Path, recipe: str, settings: RecipeSettings, result: Mapp
         f"Made with {versions}; git: {run['git'] or 'none'}. All settings: `config.yaml`.",
         "",
     ]
-    write_text(folder / "README.md", "\n".join(lines))
+    write_text(folder / "README.md", redact("\n".join(lines)))
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ python -m align.recipes.dpo recipes/X.yaml output_dir=runs/x trainer.max_steps=5
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from align import models
@@ -101,12 +102,21 @@ class DPORecipe(Recipe[DPOSettings]):
             peft_config=self.lora_config(),
         )
         from align.training.logprobs import score_completions_only
+        from align.training.reference import copy_reference_adapter
 
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
         score_completions_only(trainer.model, (*outputs, "log_sum_sq_probs") if trainer.use_weighting else outputs)
         if trainer.ref_model is not None:
             score_completions_only(trainer.ref_model, ("log_probs",))
+        copy_reference_adapter(trainer)
         return trainer
+
+    def identity(self) -> dict[str, Any]:
+        """With the files of a reference that is another model."""
+        if self.settings.reference == "auto":
+            return super().identity()
+        reference = models.resolve(self.settings.reference)
+        return {**super().identity(), "reference": models.fingerprints(reference)}
 
     def check(self, trainer: DPOTrainer) -> dict[str, Any]:
         """With `auto`, and a loss that has a reference: policy and reference start as the same model."""
@@ -114,18 +124,52 @@ class DPORecipe(Recipe[DPOSettings]):
         if not REFERENCE_LOSSES & set(losses):
             print(f"  reference: none ({', '.join(losses)} has none)")
             return {"reference": "none"}
+        probe = self._probe_reference(trainer)
         if self.settings.reference != "auto":
             print(f"  reference: {self.settings.reference}")
-            return {"reference": self.settings.reference}
+            return {"reference": self.settings.reference, "reference_probe": probe}
         from align.training.reference import check_reference
 
         kind = self._kind_of_reference(trainer)
-        fingerprint = self.model_sha256
         difference = check_reference(trainer)
-        print(
-            f"  reference: {kind} (sha256 {fingerprint[:12]}); differs from the policy by {difference:g} nats a token"
-        )
-        return {"reference": kind, "reference_sha256": fingerprint, "reference_difference_per_token": difference}
+        sha256 = (models.fingerprints(self.model)["adapter"] or self.model_sha256)[:12]
+        print(f"  reference: {kind} (sha256 {sha256}); differs from the policy by {difference:g} nats a token")
+        return {
+            "reference": kind,
+            "reference_files": models.fingerprints(self.model),
+            "reference_difference_per_token": difference,
+            "reference_probe": probe,
+        }
+
+    def check_resumed(self, trainer: DPOTrainer, findings: dict[str, Any]) -> None:
+        """The reference is still the one that training began with."""
+        recorded = findings.get("reference_probe")
+        if recorded is None or (trainer.ref_model is None and not hasattr(trainer.model, "peft_config")):
+            return  # no reference, or its log-probs were precomputed from the weights before the first step
+        from align.training.probe import Probe, check_same
+        from align.training.reference import probe_reference
+
+        def score(rows: Any) -> Probe:
+            return probe_reference(trainer, rows, self.settings.compute)
+
+        worst = check_same(Probe.from_dict(recorded), score, findings["reference"])
+        print(f"  reference: {findings['reference']}; as at the start, to {worst:.1g} nats a token")
+
+    def _probe_reference(self, trainer: DPOTrainer) -> dict[str, Any]:
+        """Log-probs of probe rows under the reference: those its own run has recorded, else of this run's rows."""
+        from align.training.probe import Probe, check_same
+        from align.training.reference import probe_reference
+
+        def score(rows: Any) -> Probe:
+            return probe_reference(trainer, rows, self.settings.compute)
+
+        reference = self.model if self.settings.reference == "auto" else models.resolve(self.settings.reference)
+        recorded = models.read_identity(reference)
+        if recorded is None:
+            return asdict(score(self.probe_rows()))
+        worst = check_same(Probe.from_dict(recorded["probe"]), score, reference.name)
+        print(f"  reference: is {reference.name} as its run saved it, to {worst:.1g} nats a token")
+        return asdict(score(recorded["probe"]["rows"]))
 
     def _reference_model(self) -> Any:
         if self.settings.reference == "auto":

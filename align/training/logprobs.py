@@ -25,16 +25,18 @@ _ALTERED_LOGITS = (
 """Config names of models whose logits are not plainly `hidden @ weight.T`; those stay on TRL's route."""
 
 
-def score_completions_only(model: Any, outputs: tuple[str, ...]) -> bool:
+def score_completions_only(model: Any, outputs: tuple[str, ...], temperature: float = 1.0) -> bool:
     """Wrap `forward` of one model that a TRL trainer has given a fused LM head.
 
     Args:
-        model: a causal language model, or a peft model around one.
+        model: a causal language model, or a peft model or a DeepSpeed engine around one.
         outputs: the per-token fields that its trainer asks for, as TRL names them.
+        temperature: what logits are divided by; GRPO scores at the one it samples with.
 
     Returns:
         Whether the model was wrapped: on a CPU, and plain logits.
     """
+    model = getattr(model, "module", model)  # of a DeepSpeed engine
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = model.config.get_text_config()
     if model.device.type != "cpu" or any(getattr(config, name, None) is not None for name in _ALTERED_LOGITS):
@@ -57,10 +59,20 @@ def score_completions_only(model: Any, outputs: tuple[str, ...]) -> bool:
             kwargs.update({name: value for name, value in extra.items() if value is not None})
             return trl_forward(*args, fused_lm_head=fused_lm_head, **kwargs)
         hidden = self.base_model(*args, **{**kwargs, "use_cache": False}).last_hidden_state[:, :-1]
-        return _score(hidden, labels[:, 1:], self.get_output_embeddings(), outputs, num_items_in_batch)
+        return _score(hidden, labels[:, 1:], self.get_output_embeddings(), outputs, temperature, num_items_in_batch)
 
     model.forward = types.MethodType(forward, model)
     return True
+
+
+def spare_head_copies(model: Any) -> None:
+    """On a CPU, hand the LM head its input in one piece while sampling begins.
+
+    transformers 5.23 slices the prompt's last position out; torch 2.13 takes `[B, 1, H]` with such strides for B matrix
+    products and copies the whole head for each. With SmolLM2 and 48 prompts that was half of a generation, and 3 GB.
+    """
+    if model.device.type == "cpu":
+        model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))
 
 
 def _score(
@@ -68,6 +80,7 @@ def _score(
     targets_B_T: torch.Tensor,
     head: Any,
     outputs: tuple[str, ...],
+    temperature: float,
     num_items_in_batch: torch.Tensor | int | None,
 ) -> FusedCausalLMOutput:
     """Fields of shape [B, T], zero where the target is -100."""
@@ -77,7 +90,7 @@ def _score(
         head.weight,
         head.bias,
         targets_B_T[mask_B_T],
-        1.0,  # temperature
+        temperature,
         _VOCABULARY_CHUNK,
         None,  # soft cap
         1.0,  # scale of the logits

@@ -7,11 +7,17 @@ the model gets worse.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
+from trl.trainer.utils import use_adapter
 
 from align.errors import RefusedError
+from align.training.health import ROW
+from align.training.probe import Probe, measure
+from align.training.zero import gathered
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
@@ -33,7 +39,7 @@ def check_reference(trainer: DPOTrainer, num_rows: int = 8) -> float:
     was_training = trainer.model.training
     trainer.model.eval()
     try:
-        reference = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model, batch)
+        reference = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model_wrapped, batch)
         policy = _policy_logps(trainer, batch)
     finally:
         trainer.model.train(was_training)
@@ -51,15 +57,52 @@ def check_reference(trainer: DPOTrainer, num_rows: int = 8) -> float:
     return worst
 
 
+def probe_reference(trainer: DPOTrainer, rows: Sequence[Sequence[int]], compute: str) -> Probe:
+    """Score rows of token ids under the reference, the way training uses it."""
+    if trainer.ref_model is not None:
+        return measure(trainer, trainer.ref_model, rows, compute, nullcontext())
+    return measure(trainer, trainer.model_wrapped, rows, compute, _without_policy_adapter(trainer))
+
+
+def copy_reference_adapter(trainer: DPOTrainer) -> None:
+    """Make the frozen `ref` adapter a copy of the one that is trained, under ZeRO-3 too.
+
+    TRL 1.16 copies the local tensors, which are empty once DeepSpeed has sharded them: the reference would be the base
+    model, whatever adapter training starts from. Can go when TRL gathers them.
+    """
+    adapters = getattr(trainer.model, "peft_config", {})
+    if "ref" not in adapters:
+        return
+    pairs = [
+        (parameter, trainer.model.get_parameter(name.replace(".default.", ".ref.")))
+        for name, parameter in trainer.model.named_parameters()
+        if ".default." in name
+    ]
+    with torch.no_grad(), gathered([parameter for pair in pairs for parameter in pair], writer=0):
+        for source, target in pairs:
+            target.copy_(source)
+
+
+def _without_policy_adapter(trainer: DPOTrainer) -> AbstractContextManager[Any]:
+    """What TRL enters for the reference: the frozen copy of the adapter, or no adapter."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if not hasattr(model, "peft_config"):
+        return nullcontext()  # full training before its first step: the policy is the reference
+    context: AbstractContextManager[Any] = use_adapter(model, "ref" if "ref" in model.peft_config else None)
+    return context
+
+
 def _batch(trainer: DPOTrainer, num_rows: int) -> dict[str, Any]:
     """The first rows, collated as training collates them, without touching any random state."""
     rows = [trainer.train_dataset[index] for index in range(min(num_rows, len(trainer.train_dataset)))]
-    return dict(trainer._prepare_inputs(trainer.data_collator(rows)))
+    batch = dict(trainer._prepare_inputs(trainer.data_collator(rows)))
+    batch.pop(ROW, None)
+    return batch
 
 
 def _policy_logps(trainer: DPOTrainer, batch: dict[str, Any]) -> torch.Tensor:
     inputs = {key: value for key, value in batch.items() if key in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
     with torch.no_grad(), trainer.accelerator.autocast():
-        logps_B_T = trainer.model(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+        logps_B_T = trainer.model_wrapped(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
     return torch.as_tensor(logps_B_T[:, -(labels.size(1) - 1) :].sum(dim=1))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from align.errors import RefusedError
+from align.training.zero import gathered
 
 _SAMPLE = 65_536
 
@@ -36,20 +37,21 @@ class WeightSample:
         self._before = {
             name: (parameter.requires_grad, _sample(parameter)) for name, parameter in model.named_parameters()
         }
-        self.num_trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        trainable = (p for p in model.parameters() if p.requires_grad)
+        self.num_trainable = sum(getattr(p, "ds_numel", p.numel()) for p in trainable)
         if self.num_trainable == 0:
             raise RefusedError(
                 "model: no weight is trainable, so training cannot change anything; check the lora section"
             )
 
     def compare(self, model: torch.nn.Module) -> Movement:
-        """Look again at the same positions."""
+        """Look again at the same positions. Under ZeRO-3 all ranks look at the same time."""
         moved = sampled = frozen_moved = 0
         finite = True
         for name, parameter in model.named_parameters():
             is_trainable, before = self._before[name]
             now = _sample(parameter)
-            changed = int((now != before).sum())
+            changed = int((now != before.to(now)).sum())  # DeepSpeed may have changed the type
             finite = finite and bool(torch.isfinite(now).all())
             if is_trainable:
                 moved, sampled = moved + changed, sampled + now.numel()
@@ -59,6 +61,6 @@ class WeightSample:
 
 
 def _sample(parameter: torch.Tensor) -> torch.Tensor:
-    flat = parameter.detach().flatten()
-    stride = max(1, flat.numel() // _SAMPLE)
-    return flat[::stride].clone()
+    with gathered([parameter]):
+        flat = parameter.detach().flatten()
+        return flat[:: max(1, flat.numel() // _SAMPLE)].clone()
