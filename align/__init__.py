@@ -12,12 +12,15 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
+    from align.data.task import Task
     from align.data_builders.base import DataBuilder
     from align.data_builders.contrast import ContrastBuilder
     from align.data_builders.student import StudentBuilder
+    from align.data_builders.sums import SumsBuilder
     from align.evaluation.compare import Comparison
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
+    from align.recipes.grpo import GRPORecipe
     from align.recipes.sft import SFTRecipe
     from align.teachers.base import Completion, Sampling, Teacher
     from align.teachers.local import LocalTeacher
@@ -32,6 +35,7 @@ _HOMES = {
     "DataBuilder": "align.data_builders.base",
     "Demonstration": "align.data.pair",
     "Dropped": "align.data.pair",
+    "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
@@ -42,6 +46,8 @@ _HOMES = {
     "Sampling": "align.teachers.base",
     "ScriptedTeacher": "align.teachers.scripted",
     "StudentBuilder": "align.data_builders.student",
+    "SumsBuilder": "align.data_builders.sums",
+    "Task": "align.data.task",
     "Teacher": "align.teachers.base",
 }
 
@@ -54,6 +60,7 @@ __all__ = [
     "DataBuilder",
     "Demonstration",
     "Dropped",
+    "GRPORecipe",
     "Group",
     "LocalTeacher",
     "Message",
@@ -64,6 +71,8 @@ __all__ = [
     "Sampling",
     "ScriptedTeacher",
     "StudentBuilder",
+    "SumsBuilder",
+    "Task",
     "Teacher",
 ]
 

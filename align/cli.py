@@ -19,8 +19,8 @@ app = typer.Typer(
 recipes = typer.Typer(help="The YAML files that come with the package.", no_args_is_help=True)
 app.add_typer(recipes, name="recipes")
 
-BUILDERS = {"contrast": "ContrastBuilder", "student": "StudentBuilder"}
-RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe"}
+BUILDERS = {"contrast": "ContrastBuilder", "student": "StudentBuilder", "sums": "SumsBuilder"}
+RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe", "grpo": "GRPORecipe"}
 
 Words = Annotated[list[str] | None, typer.Argument(help="FILE.yaml and key=value settings, in any order.")]
 
@@ -35,7 +35,7 @@ def build(
     builder: Annotated[str, typer.Argument(help=f"One of {', '.join(BUILDERS)}.")],
     words: Words = None,
 ) -> None:
-    """Build a dataset of preference pairs."""
+    """Build a dataset: preference pairs, or tasks with checkable answers."""
     raise typer.Exit(_run_class("builder", BUILDERS, builder, words))
 
 

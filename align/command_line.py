@@ -5,7 +5,7 @@ The form is `[FILE.yaml] [key=value …]`, in any order, with a launcher's own `
 
 from __future__ import annotations
 
-import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,11 +14,10 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from align.config import Settings, load_settings
-from align.errors import EXIT_INTERRUPTED, EXIT_OK, AlignError, ConfigError, StorageError
+from align.errors import EXIT_INTERRUPTED, EXIT_OK, STORAGE_ERRNOS, AlignError, ConfigError, StorageError
+from align.redact import redact
 
 S = TypeVar("S", bound=Settings)
-
-_STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 @dataclass(frozen=True)
@@ -69,20 +68,26 @@ def help_text(usage: str, description: str, settings_class: type[Settings]) -> s
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Run a command; what `align` raises on purpose becomes its message on stderr and its exit code."""
+    """Run a command; what `align` raises on purpose becomes its message on stderr and its exit code.
+
+    Of the processes of one run, rank 0 prints what all of them raise; an error of one rank is printed by that rank.
+    """
+    is_first = os.environ.get("RANK", "0") == "0"
     try:
         command()
         return EXIT_OK
     except AlignError as error:
-        print(f"\n{error}", file=sys.stderr)
+        if is_first or not error.is_shared:
+            print(f"\n{redact(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
+        if is_first:
+            print("\ninterrupted; what was finished is kept, and the same command goes on from there", file=sys.stderr)
         return EXIT_INTERRUPTED
     except BrokenPipeError:
         return EXIT_OK
     except OSError as error:
-        if error.errno not in _STORAGE_ERRNOS:
+        if error.errno not in STORAGE_ERRNOS:
             raise
         print(f"\n{error.filename or 'storage'}: {error.strerror}; free some space and repeat", file=sys.stderr)
         return StorageError.exit_code
@@ -104,9 +109,18 @@ def entry_point(
         elif line.path is None and not line.words:
             raise ConfigError("a YAML file must be given; `align recipes list` names those that come with the package")
         else:
-            run(load_settings(settings_class, line.path, line.words))
+            run(_load_settings(settings_class, line))
 
     return exit_code_of(command)
+
+
+def _load_settings(settings_class: type[S], line: CommandLine) -> S:
+    """Settings are read before the processes have met, from files that those of one node share."""
+    try:
+        return load_settings(settings_class, line.path, line.words)
+    except ConfigError as error:
+        error.is_shared = os.environ.get("LOCAL_RANK", "0") != "0"
+        raise
 
 
 def _describe(settings_class: type[BaseModel], prefix: str) -> list[str]:

@@ -4,11 +4,15 @@ A message says where, what must hold, what it is instead, and what to do. The co
 (`exit.json` in the run folder repeats them, since launchers may replace what a process returns).
 """
 
+import errno
+
 
 class AlignError(Exception):
     """Base of everything that `align` raises on purpose. Exit code 1 is kept for our own bugs."""
 
     exit_code = 1
+    is_shared = False
+    """Whether every process of the run raises it alike, so that one of them prints it."""
 
 
 class ConfigError(AlignError):
@@ -58,6 +62,9 @@ class PreemptedError(AlignError):
 
     exit_code = 75
 
+
+STORAGE_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+"""With these the disk or the file system refused, as opposed to a wrong file name."""
 
 EXIT_OK = 0
 EXIT_INTERRUPTED = 130

@@ -26,6 +26,8 @@ class PassThrough:
     """(package, file in it, class) for the class and each base class that adds arguments, the class first."""
     also_text: frozenset[str] = frozenset()
     """Arguments that the class itself widens from a list of texts to one text."""
+    also_bool: frozenset[str] = frozenset()
+    """Arguments that the class itself widens from a text to true or false."""
 
     def arguments(self) -> dict[str, ast.expr]:
         """Argument name → annotation, base classes included."""
@@ -33,7 +35,10 @@ class PassThrough:
 
     def accepts(self, name: str, value: Any) -> bool:
         """Whether a YAML value fits the argument `name`."""
-        return (name in self.also_text and isinstance(value, str)) or accepts(self.arguments()[name], value)
+        is_widened = (name in self.also_text and isinstance(value, str)) or (
+            name in self.also_bool and isinstance(value, bool)
+        )
+        return is_widened or accepts(self.arguments()[name], value)
 
 
 _TRAINING_ARGUMENTS = (
@@ -45,6 +50,12 @@ DPO_CONFIG = PassThrough(
     "DPOConfig",
     (("trl", "trainer/dpo_config.py", "DPOConfig"), *_TRAINING_ARGUMENTS),
     also_text=frozenset({"loss_type"}),
+)
+GRPO_CONFIG = PassThrough(
+    "trl",
+    "GRPOConfig",
+    (("trl", "trainer/grpo_config.py", "GRPOConfig"), *_TRAINING_ARGUMENTS),
+    also_bool=frozenset({"scale_rewards"}),
 )
 SFT_CONFIG = PassThrough("trl", "SFTConfig", (("trl", "trainer/sft_config.py", "SFTConfig"), *_TRAINING_ARGUMENTS))
 LORA_CONFIG = PassThrough(

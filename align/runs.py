@@ -8,20 +8,23 @@ README.md      the model card
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from align.errors import ConfigError, RefusedError
+from align.errors import STORAGE_ERRNOS, ConfigError, RefusedError, StorageError
 from align.redact import redact, redact_command
 from align.yaml_file import write_yaml
 
@@ -85,7 +88,8 @@ class RunFolder:
                 )
         (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
         run = cls(folder, before.get("attempt", 0) + 1, lock)
-        write_yaml(folder / "config.yaml", dict(settings))
+        with _disk_may_refuse(folder / "config.yaml", len(json.dumps(settings))):
+            write_yaml(folder / "config.yaml", dict(settings))
         record = {
             "attempt": run.attempt,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -102,17 +106,44 @@ class RunFolder:
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; it is on disk when this returns."""
         line = json.dumps({"attempt": self.attempt, "time": round(time.time(), 3), **row}, ensure_ascii=False)
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        data = (line + "\n").encode()
+        path = self.path / "metrics.jsonl"
+        with path.open("ab", buffering=0) as file, _disk_may_refuse(path, len(data)):
+            size = file.tell()
+            try:
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)  # or the next attempt would write on after half a line
+                raise
 
     def finish(self, code: int, message: str) -> None:
         """Record how the run ended."""
-        write_json(self.path / "exit.json", {"code": code, "message": redact(message), "attempt": self.attempt})
-        if self.lock is not None:
-            os.close(self.lock)
-            self.lock = None
+        try:
+            write_json(self.path / "exit.json", {"code": code, "message": redact(message), "attempt": self.attempt})
+        except StorageError as error:
+            if code == 0:
+                raise
+            print(error, file=sys.stderr)  # how the run ended matters more than that it could not be written
+        finally:
+            if self.lock is not None:
+                os.close(self.lock)
+                self.lock = None
+
+    @classmethod
+    def record_refusal(cls, path: str, code: int, message: str) -> None:
+        """Record in `exit.json` that a run ended before it took its folder, unless a finished run or another is in it.
+
+        For launched runs, whose launcher may replace the exit code.
+        """
+        folder = Path(path)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+        if read_json(folder / "exit.json").get("code") == 0:
+            os.close(lock)
+        else:
+            cls(folder, read_json(folder / "run.json").get("attempt", 0), lock).finish(code, message)
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -123,11 +154,16 @@ def write_json(path: Path, data: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write text so that a reader sees the old file or the new one, never half of it."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with _disk_may_refuse(path, len(text.encode())):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -187,6 +223,21 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
     return [] if before == now else [f"{name}: {before} → {now}"]
 
 
+@contextmanager
+def _disk_may_refuse(path: Path, num_bytes: int) -> Iterator[None]:
+    """What the disk refuses becomes an error with the number of bytes that were to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise StorageError(
+            f"{path}: {error.strerror}: {num_bytes:,} bytes were to be written, {free:,} are free; what was written "
+            "before is whole. Free some space and repeat the command."
+        ) from error
+
+
 def _lock(folder: Path) -> int:
     """A record lock: gone with its process however that ends, not inherited by children, seen across NFS clients."""
     import fcntl  # not on Windows, where rows can be built all the same
@@ -200,6 +251,8 @@ def _lock(folder: Path) -> int:
         raise RefusedError(
             f"{folder}: {owner} is writing into this folder; wait for it, or choose another output_dir"
         ) from error
-    os.ftruncate(number, 0)
-    os.write(number, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+    owner = f"process {os.getpid()} on {socket.gethostname()}\n"
+    with _disk_may_refuse(folder / "lock", len(owner)):
+        os.ftruncate(number, 0)
+        os.write(number, owner.encode())
     return number

@@ -35,7 +35,7 @@ def test_every_entry_point_has_help_with_its_settings(module):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("train", "dop", "x.yaml"), "dop is not a recipe; there are sft, dpo; did you mean dpo?"),
+        (("train", "dop", "x.yaml"), "dop is not a recipe; there are sft, dpo, grpo; did you mean dpo?"),
         (("build", "contrasts"), "did you mean contrast?"),
         (("train", "dpo"), "a YAML file must be given"),
         (("train", "dpo", "a.yaml", "b.yaml"), "one YAML file must be given"),

@@ -20,7 +20,7 @@ ALLOWED = {
     "yaml_file": {"errors"},
     "installed": {"errors"},
     "config": {"errors", "yaml_file", "installed"},
-    "command_line": {"config", "errors"},
+    "command_line": {"config", "errors", "redact"},
     "dotted": {"config", "errors"},
     "shipped": {"config", "errors"},
     "models": {"errors", "gguf_folder", "scoring"},

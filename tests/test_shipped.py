@@ -10,6 +10,8 @@ import align
 from align import models
 from align.cli import BUILDERS, RECIPES
 from align.data.files import write_rows
+from align.data.message import Message
+from align.data.task import Task
 from align.recipes.base import Recipe
 from align.shipped import shipped_files
 from tests.recipes.conftest import pair
@@ -34,7 +36,10 @@ def test_the_first_four_lines_say_what_where_how_and_what_else(name):
     assert "not measured" not in head[1]
 
 
-@pytest.mark.parametrize("name", BUILDER_FILES)
+PAIR_FILES = [name for name in BUILDER_FILES if issubclass(class_of(BUILDER_FILES[name]), align.DataBuilder)]
+
+
+@pytest.mark.parametrize("name", PAIR_FILES)
 def test_a_shipped_dataset_file_loads_and_its_split_is_clean(name, tmp_path):
     from align.config import load_settings
 
@@ -45,6 +50,19 @@ def test_a_shipped_dataset_file_loads_and_its_split_is_clean(name, tmp_path):
     assert not topics[0] & topics[1]
     for check in (*builder.settings.checks.chosen, *builder.settings.checks.rejected):
         check.load()
+
+
+@pytest.mark.parametrize("name", BUILDER_FILES.keys() - PAIR_FILES)
+def test_a_shipped_task_file_builds_what_its_recipe_reads(name, tmp_path):
+    from align.config import load_settings
+
+    builder_class = class_of(BUILDER_FILES[name])
+    settings = load_settings(builder_class.config_class, str(BUILDER_FILES[name]))
+    recipe_name = f"recipes/{Path(name).stem}_grpo.yaml"
+    recipe = align.GRPORecipe.from_file(str(RECIPE_FILES[recipe_name]))
+    assert Path(recipe.settings.train_data) == Path(settings.output_dir) / "tasks.jsonl"
+    tasks, heldout = builder_class(settings).tasks()
+    assert not {task.prompt for task in tasks} & {task.prompt for task in heldout}
 
 
 @pytest.mark.parametrize("name", RECIPE_FILES)
@@ -62,7 +80,11 @@ def test_a_shipped_recipe_builds_its_real_trl_and_peft_arguments(name):
 
 @pytest.mark.parametrize("name", RECIPE_FILES)
 def test_a_shipped_recipe_runs_two_steps(name, tiny_model, tmp_path):
-    write_rows(tmp_path / "pairs.jsonl", [pair(number) for number in range(16)])
-    words = [f"model={tiny_model}", f"train_data={tmp_path / 'pairs.jsonl'}", f"output_dir={tmp_path / 'run'}"]
-    recipe = class_of(RECIPE_FILES[name]).from_file(str(RECIPE_FILES[name]), *words, "trainer.max_steps=2")
+    recipe_class = class_of(RECIPE_FILES[name])
+    is_grpo = recipe_class is align.GRPORecipe
+    tasks = [Task((Message("user", f"{number} + 1 ="),), {"answer": number + 1}) for number in range(16)]
+    write_rows(tmp_path / "rows.jsonl", tasks if is_grpo else [pair(number) for number in range(16)])
+    words = [f"model={tiny_model}", f"train_data={tmp_path / 'rows.jsonl'}", f"output_dir={tmp_path / 'run'}"]
+    words += [f"eval_data={tmp_path / 'rows.jsonl'}"] if is_grpo else []
+    recipe = recipe_class.from_file(str(RECIPE_FILES[name]), *words, "trainer.max_steps=2")
     assert recipe.run()["steps"] == 2

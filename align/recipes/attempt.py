@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from align import models
 from align.errors import EXIT_INTERRUPTED, ConfigError, PreemptedError, RefusedError
+from align.redact import redact
 from align.runs import RunFolder, differences, read_json, versions, write_json
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from align.training.ranks import Ranks
     from align.training.stopping import StopRequest
     from align.training.weights import Movement
+
+_SECONDS_FOR_TRACKERS = 2.0
+"""How long a tracker may take to send what is left when a signal has asked for a stop."""
 
 
 @dataclass
@@ -39,23 +43,32 @@ class Attempt:
         """Build, train or go on, save and report; returns what stands in `result.json`."""
         recipe, ranks = self.recipe, self.ranks
         trainer = recipe.prepare()
-        from align.training.guard import AlreadyTrained
+        from align.training.guard import AlreadyTrained, EvaluationCut
+        from align.training.trackers import isolate_trackers
         from align.training.weights import WeightSample
 
         findings: dict[str, Any] = {}
         resumed = self._watch(trainer, findings)
         before = WeightSample(trainer.model)
-        try:
-            trainer.train(resume_from_checkpoint=str(resumed.path) if resumed else None)
-        except AlreadyTrained:
-            print(f"  all {trainer.state.global_step} steps were done already")
+        with isolate_trackers(trainer, self.run) as trackers:
+            try:
+                trainer.train(resume_from_checkpoint=str(resumed.path) if resumed else None)
+            except AlreadyTrained:
+                print(f"  all {trainer.state.global_step} steps were done already")
+                if trainer.args.load_best_model_at_end and trainer.state.best_model_checkpoint:
+                    trainer._load_best_model()
+            except EvaluationCut:
+                print("  the evaluation that was going on is made up for when the run goes on")
+            if self.guard is not None and self.guard.stopped_with:
+                trackers.close(_SECONDS_FOR_TRACKERS)
         self._stop_if_asked(trainer.state.global_step)
         movement = before.compare(trainer.model)
         findings.update(recipe.after_training(trainer, findings))
         self._save_model(trainer)
-        result = {**findings, **self._counts(trainer, movement)}
+        reports = trackers.close()
+        result = {**findings, **self._counts(trainer, movement), **({"trackers": reports} if reports else {})}
         if ranks.is_first:
-            self._report(result)
+            self._report(redact(result))
         return result
 
     def _watch(self, trainer: Trainer, findings: dict[str, Any]) -> Checkpoint | None:
@@ -150,7 +163,9 @@ class Attempt:
         if stopped_with == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if stopped_with:
-            raise PreemptedError(f"stopped after step {step}; its checkpoint is saved, and the same command goes on")
+            error = PreemptedError(f"stopped after step {step}; its checkpoint is saved, and the same command goes on")
+            error.is_shared = True
+            raise error
 
     def _save_model(self, trainer: Trainer) -> None:
         """Put the trained model in place, whole; without the frozen reference adapter."""

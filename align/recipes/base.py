@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -69,7 +69,14 @@ class Recipe(ABC, Generic[S]):
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:
-        cls(settings).run()
+        recipe = cls(settings)
+        is_failing = True
+        try:
+            recipe.run()
+            is_failing = False
+        finally:
+            if hasattr(recipe, "ranks"):
+                recipe.ranks.leave(is_failing)
 
     @abstractmethod
     def build_trainer(self) -> Trainer:
@@ -150,11 +157,16 @@ class Recipe(ABC, Generic[S]):
 
         with StopRequest() as stop:
             _set_up_libraries()
-            self.join()
+            with self._recorded_refusal():
+                self.join()
             with ExitStack() as stack:
                 if not self.ranks.is_first:  # rank 0 speaks for all; errors go to stderr
                     stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
-                return self._run(stop)
+                try:
+                    return self._run(stop)
+                except BaseException as error:
+                    self.ranks.leave_word(error)
+                    raise
 
     def join(self) -> None:
         """Join the processes that a launcher started.
@@ -172,8 +184,9 @@ class Recipe(ABC, Generic[S]):
         self.ranks = Ranks.join()
 
     def _run(self, stop: StopRequest) -> dict[str, Any]:
-        identity = redact(self.ranks.agree(lambda: {**self.identity(), "versions": versions()}))
-        identity.pop("versions")
+        with self._recorded_refusal():
+            self.ranks.agree(self._quick_identity)
+            identity = redact(self.ranks.agree(self.identity))
         run = self._open(identity)
         if run is None:
             print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
@@ -182,7 +195,7 @@ class Recipe(ABC, Generic[S]):
         try:
             result = attempt.train()
         except BaseException as error:
-            explained = explain(error, self.ranks, attempt.guard)
+            explained = explain(error, self, attempt.guard)
             if self.ranks.is_first:
                 run.finish(_exit_code(explained), str(explained) or type(explained).__name__)
             if explained is error:
@@ -191,6 +204,22 @@ class Recipe(ABC, Generic[S]):
         if self.ranks.is_first:
             run.finish(0, "done")
         return result
+
+    def _quick_identity(self) -> dict[str, Any]:
+        """What must be equal on all ranks and is known within seconds."""
+        data = {name: file.fingerprint for name, file in self.rows.items()}
+        return {"versions": versions(), "settings": redact(self.settings.model_dump(mode="json")), "data": data}
+
+    @contextmanager
+    def _recorded_refusal(self) -> Iterator[None]:
+        """What stops launched processes before there is a run stands in `exit.json` too: launchers replace the code."""
+        try:
+            yield
+        except AlignError as error:
+            if os.environ.get("RANK") == "0":
+                with suppress(AlignError, OSError):
+                    RunFolder.record_refusal(self.settings.output_dir, error.exit_code, str(error))
+            raise
 
     def _open(self, identity: dict[str, Any]) -> RunFolder | None:
         """Rank 0 takes the folder; the others must see it, since all of them write their part of a checkpoint."""
@@ -252,10 +281,13 @@ class Recipe(ABC, Generic[S]):
 
     def _deepspeed_config(self) -> Any:
         zero = self.settings.zero
-        if zero is None or isinstance(zero, str):
-            return zero
-        from align.training.zero import deepspeed_config
+        if zero is None:
+            return None
+        from align.training.zero import allow_deepspeed_checkpoints, deepspeed_config
 
+        allow_deepspeed_checkpoints()
+        if isinstance(zero, str):
+            return zero
         return deepspeed_config(zero.stage, zero.offload, self.settings.compute == "bfloat16")
 
     def policy(self) -> Any:

@@ -92,23 +92,22 @@ class DPORecipe(Recipe[DPOSettings]):
         """TRL's DPOTrainer. Without a reference of its own it uses the starting weights (LoRA: adapter off)."""
         from trl import DPOConfig, DPOTrainer
 
+        arguments = DPOConfig(**self.trainer_arguments())  # first: it tells transformers to shard while loading
         trainer = DPOTrainer(
             model=self.policy(),
             ref_model=self._reference_model(),
-            args=DPOConfig(**self.trainer_arguments()),
+            args=arguments,
             train_dataset=self.dataset("train"),
             eval_dataset=self.dataset("eval"),
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
         )
         from align.training.logprobs import score_completions_only
-        from align.training.reference import copy_reference_adapter
 
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
         score_completions_only(trainer.model, (*outputs, "log_sum_sq_probs") if trainer.use_weighting else outputs)
         if trainer.ref_model is not None:
             score_completions_only(trainer.ref_model, ("log_probs",))
-        copy_reference_adapter(trainer)
         return trainer
 
     def identity(self) -> dict[str, Any]:

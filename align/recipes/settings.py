@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from align.config import Location, Settings
 from align.installed import LORA_CONFIG
+from align.recipes.trackers import tracker_mistakes
 
 
 class DataSettings(Settings):
@@ -101,6 +102,7 @@ HARMLESS_ARGUMENTS = frozenset(
 def owned_arguments(raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
     """Mistakes in the sections every recipe has, as `Settings.mistakes` yields them."""
     yield from _zero_mistakes(raw.get("zero"))
+    yield from tracker_mistakes(raw)
     trainer = raw.get("trainer")
     if isinstance(trainer, Mapping):
         for name in OWNED_ARGUMENTS.keys() & trainer.keys():

@@ -43,9 +43,10 @@ class SFTRecipe(Recipe[SFTSettings]):
         """TRL's SFTTrainer; only the completion's tokens carry loss."""
         from trl import SFTConfig, SFTTrainer
 
+        arguments = SFTConfig(**self.trainer_arguments())  # first: it tells transformers to shard while loading
         trainer = SFTTrainer(
             model=self.policy(),
-            args=SFTConfig(**self.trainer_arguments()),
+            args=arguments,
             train_dataset=self.dataset("train"),
             eval_dataset=self.dataset("eval"),
             processing_class=self.tokenizer,

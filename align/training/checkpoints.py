@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 _PREFIX = "checkpoint-"
+_NAME = re.compile(r"checkpoint-[0-9]+")
+_QUARANTINED = re.compile(r"checkpoint-[0-9]+\.[0-9]+")
 _NUM_QUARANTINED = 2
 """Broken checkpoints that are kept to be looked at; older ones are removed, or they would fill the disk."""
-_MARGIN = 16 * 2**20
-"""Bytes that must stay free beside a checkpoint, for logs and the manifest."""
+_MARGIN = 64 * 2**20
+"""Bytes that must stay free beside a checkpoint, for logs, the tokenizer (up to 35 MB) and the manifest."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Checkpoints:
 
     def rotate(self, keep: int | None, best: str | None) -> None:
         """Remove all but the newest `keep` checkpoints (None: keep all) and the best one."""
-        for path in self._all()[: -keep if keep else 0]:
+        for path in self._folders()[: -keep if keep else 0]:
             if best is None or path.name != Path(best).name:
                 (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets
                 shutil.rmtree(path)
@@ -101,27 +104,33 @@ class Checkpoints:
 
     def remove_unfinished(self) -> None:
         """Remove folders without a manifest, after a save that failed."""
-        for path in self._all():
+        for path in self._folders():
             if not (path / MANIFEST).is_file():
                 shutil.rmtree(path, ignore_errors=True)
 
     def _all(self) -> list[Path]:
-        found = [path for path in self.folder.glob(f"{_PREFIX}*") if path.is_dir() and path.name[11:].isdigit()]
+        found = [path for path in self.folder.glob(f"{_PREFIX}*") if _NAME.fullmatch(path.name)]
         return sorted(found, key=_step)
+
+    def _folders(self) -> list[Path]:
+        """Those that may be removed: a link points to what is not ours."""
+        return [path for path in self._all() if path.is_dir() and not path.is_symlink()]
 
     def _quarantine(self, path: Path) -> Path:
         folder = self.folder / "quarantine"
         folder.mkdir(exist_ok=True)
-        number = 1 + max((int(p.suffix[1:]) for p in folder.glob("*.*") if p.suffix[1:].isdigit()), default=0)
-        target = folder / f"{path.name}.{number}"
+        kept = sorted((p for p in folder.iterdir() if _QUARANTINED.fullmatch(p.name)), key=_number)
+        target = folder / f"{path.name}.{1 + (_number(kept[-1]) if kept else 0)}"
         path.rename(target)
-        kept = sorted(folder.glob("*.*"), key=lambda p: int(p.suffix[1:]))
-        for old in kept[:-_NUM_QUARANTINED]:
-            shutil.rmtree(old, ignore_errors=True)
+        for old in [*kept, target][:-_NUM_QUARANTINED]:
+            if old.is_symlink() or not old.is_dir():
+                old.unlink()
+            else:
+                shutil.rmtree(old, ignore_errors=True)
         return target
 
     def _newest_size(self) -> int:
-        done = [path for path in self._all() if (path / MANIFEST).is_file()]
+        done = [path for path in self._folders() if (path / MANIFEST).is_file()]
         return sum(file.stat().st_size for file in done[-1].rglob("*") if file.is_file()) if done else 0
 
 
@@ -129,8 +138,14 @@ def _step(path: Path) -> int:
     return int(path.name.removeprefix(_PREFIX))
 
 
+def _number(path: Path) -> int:
+    return int(path.suffix[1:])
+
+
 def _fault(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
+    if path.is_symlink() or not path.is_dir():
+        return "is not a folder"
     if not (path / MANIFEST).is_file():
         return f"has no {MANIFEST}, so its saving was cut off"
     try:

@@ -66,10 +66,11 @@ def score_completions_only(model: Any, outputs: tuple[str, ...], temperature: fl
 
 
 def spare_head_copies(model: Any) -> None:
-    """On a CPU, hand the LM head its input in one piece while sampling begins.
+    """On a CPU, hand a frozen LM head (LoRA) its input in one piece while sampling begins.
 
     transformers 5.23 slices the prompt's last position out; torch 2.13 takes `[B, 1, H]` with such strides for B matrix
-    products and copies the whole head for each. With SmolLM2 and 48 prompts that was half of a generation, and 3 GB.
+    products where the head needs no gradient, and copies the whole head for each. With SmolLM2, 48 prompts of 26 tokens
+    and 8 new ones that is 9.0 s of a core instead of 3.3 (ran), and 2.7 GB; the tokens are the same.
     """
     if model.device.type == "cpu":
         model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: (inputs[0].contiguous(),))

@@ -15,6 +15,7 @@ _SHOWN = {
     "rewards/accuracies": "accuracy",
     "rewards/margins": "margin",
     "mean_token_accuracy": "token accuracy",
+    "reward": "reward",
     "grad_norm": "gradient",
 }
 
@@ -44,7 +45,7 @@ class RecordCallback(TrainerCallback):  # type: ignore[misc]  # transformers is 
         if not state.is_world_process_zero or not logs:
             return
         self.run.log({"step": state.global_step, **logs})
-        shown = [f"{label} {logs[name]:.4g}" for name, label in _SHOWN.items() if name in logs]
+        shown = [f"{label} {logs[name]:.4g}" for name, label in _SHOWN.items() if logs.get(name) is not None]
         if shown:
             print(
                 f"  step {state.global_step}/{state.max_steps}  {'  '.join(shown)}{self._time_left(state)}", flush=True

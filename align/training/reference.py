@@ -17,7 +17,6 @@ from trl.trainer.utils import use_adapter
 from align.errors import RefusedError
 from align.training.health import ROW
 from align.training.probe import Probe, measure
-from align.training.zero import gathered
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
@@ -62,25 +61,6 @@ def probe_reference(trainer: DPOTrainer, rows: Sequence[Sequence[int]], compute:
     if trainer.ref_model is not None:
         return measure(trainer, trainer.ref_model, rows, compute, nullcontext())
     return measure(trainer, trainer.model_wrapped, rows, compute, _without_policy_adapter(trainer))
-
-
-def copy_reference_adapter(trainer: DPOTrainer) -> None:
-    """Make the frozen `ref` adapter a copy of the one that is trained, under ZeRO-3 too.
-
-    TRL 1.16 copies the local tensors, which are empty once DeepSpeed has sharded them: the reference would be the base
-    model, whatever adapter training starts from. Can go when TRL gathers them.
-    """
-    adapters = getattr(trainer.model, "peft_config", {})
-    if "ref" not in adapters:
-        return
-    pairs = [
-        (parameter, trainer.model.get_parameter(name.replace(".default.", ".ref.")))
-        for name, parameter in trainer.model.named_parameters()
-        if ".default." in name
-    ]
-    with torch.no_grad(), gathered([parameter for pair in pairs for parameter in pair], writer=0):
-        for source, target in pairs:
-            target.copy_(source)
 
 
 def _without_policy_adapter(trainer: DPOTrainer) -> AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 
 from align.errors import EXIT_INTERRUPTED, PreemptedError
@@ -34,11 +35,14 @@ class StopRequest:
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         is_interrupt = number == signal.SIGINT
-        if is_interrupt and (not self.can_wait or self.code == EXIT_INTERRUPTED):
+        is_again = self.code == EXIT_INTERRUPTED
+        # Kept in any case: a library that imports in `try … except Exception` swallows what is raised here.
+        self.code = max(self.code, EXIT_INTERRUPTED if is_interrupt else PreemptedError.exit_code)
+        if is_interrupt and (not self.can_wait or is_again):
             raise KeyboardInterrupt
         if not self.can_wait:
             raise PreemptedError(f"{signal.Signals(number).name} before the first step: nothing to save")
-        self.code = max(self.code, EXIT_INTERRUPTED if is_interrupt else PreemptedError.exit_code)
         what = "Ctrl-C" if is_interrupt else signal.Signals(number).name
         again = "; once more stops at once" if is_interrupt else ""
-        print(f"  {what}: finishing this step and saving{again}", flush=True)
+        with suppress(RuntimeError):  # when it comes in the middle of a print, Python forbids another
+            print(f"  {what}: finishing this step and saving{again}", flush=True)

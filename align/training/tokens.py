@@ -6,7 +6,7 @@ both teach the model something that nobody asked for. Here such rows are named, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,11 +22,11 @@ class TokenReport:
 
     num_rows: int
     num_too_long: int
-    """Rows left out because a side would have been cut."""
+    """Rows left out because a side would have been cut, or no completion would have fitted."""
     num_learned: int
-    """Tokens of the first side (chosen, or the SFT completion) over all kept rows: what one epoch teaches."""
+    """Tokens of the first side (chosen, or the SFT completion) over all kept rows: what one epoch teaches; GRPO: 0."""
     longest: int
-    """Tokens of the longest kept row: prompt and one side."""
+    """Tokens of the longest kept row: prompt and one side; GRPO: prompt."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,65 @@ def check_tokens(
         for start in range(0, len(rows), _BATCH)
         for item in _measure(rows[start : start + _BATCH], places[start : start + _BATCH], sides, tokenizer)
     ]
-    kept = [index for index, item in enumerate(measured) if max_length is None or item.longest <= max_length]
-    too_long = sorted(set(range(len(rows))) - set(kept), key=lambda index: -measured[index].longest)
+    return _kept(
+        measured,
+        places,
+        max_length,
+        on_bad_rows,
+        f"rows are longer than trainer.max_length={max_length} tokens",
+        "Cutting them would take the end of one side and teach the model not to stop. Raise trainer.max_length",
+    )
+
+
+def check_prompts(
+    prompts: Sequence[Any],
+    places: Sequence[str],
+    tokenizer: Any,
+    context: int | None,
+    max_completion_length: int,
+    on_bad_rows: str,
+    template_arguments: Mapping[str, Any],
+) -> tuple[dict[int, int], TokenReport]:
+    """Find the prompts that leave room for a completion in the model's context.
+
+    Args:
+        prompts: lists of messages.
+        context: tokens that the model was made for; None sets no limit.
+        template_arguments: what the chat template gets besides the messages.
+
+    Returns:
+        Index of each prompt to keep → its tokens, in order; and counts over them.
+
+    Raises:
+        DataError: over-long prompts under `fail`, or no prompt left.
+    """
+    texts = [
+        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template_arguments)
+        for prompt in prompts
+    ]
+    measured = [_Measured(len(ids), 0) for ids in _encode(tokenizer, texts)]
+    return _kept(
+        measured,
+        places,
+        None if context is None else context - max_completion_length,
+        on_bad_rows,
+        f"prompts leave no room for trainer.max_completion_length={max_completion_length} tokens in the model's "
+        f"context of {context}",
+        "Lower trainer.max_completion_length",
+    )
+
+
+def _kept(
+    measured: Sequence[_Measured], places: Sequence[str], limit: int | None, on_bad_rows: str, fault: str, advice: str
+) -> tuple[dict[int, int], TokenReport]:
+    """Rows within the limit, and counts over them; the others are named, or dropped."""
+    kept = [index for index, item in enumerate(measured) if limit is None or item.longest <= limit]
+    too_long = sorted(set(range(len(measured))) - set(kept), key=lambda index: -measured[index].longest)
     if too_long and (on_bad_rows == "fail" or not kept):
         named = ", ".join(f"{places[index]} ({measured[index].longest})" for index in too_long[:_NUM_NAMED])
         raise DataError(
-            f"{len(too_long)} of {len(rows)} rows are longer than trainer.max_length={max_length} tokens: {named}"
-            f"{', …' if len(too_long) > _NUM_NAMED else ''}. Cutting them would take the end of one side and teach the "
-            "model not to stop. Raise trainer.max_length, or leave them out with data: {on_bad_rows: drop}."
+            f"{len(too_long)} of {len(measured)} {fault}: {named}{', …' if len(too_long) > _NUM_NAMED else ''}. "
+            f"{advice}, or leave them out with data: {{on_bad_rows: drop}}."
         )
     report = TokenReport(
         num_rows=len(kept),

@@ -5,11 +5,18 @@ All on a CPU in float32 with the same global batch. Slow: each case starts two p
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.recipes.launching import LORA, launch, metrics
+from tests.recipes.launching import LORA, command, environment, launch, metrics
 
 pytestmark = pytest.mark.slow
 
@@ -87,3 +94,72 @@ def test_the_reference_of_an_sft_adapter_is_the_sft_model(tiny_model, pairs_file
     assert "as its run saved it" in output
     assert_equal(rows, expected)
     assert not (two / "model" / "ref").exists()
+
+
+def killed_after_a_checkpoint(words: list[str], folder: Path) -> Path:
+    """Start two processes and kill them, with their launcher, once they have saved step 6."""
+    process = subprocess.Popen(
+        command("deepspeed", "dpo", words),
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    saved = folder / "checkpoints" / "checkpoint-6"
+    deadline = time.monotonic() + 300
+    while not (saved / "manifest.json").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "model").exists()
+    return saved
+
+
+def long_settings(model: str, data: str, folder: Path, stage: str) -> list[str]:
+    more = ["trainer.max_steps=30", "trainer.save_strategy=steps", "trainer.save_steps=3"]
+    return [*settings(model, data, folder, per_process=2), *more, *STAGES[stage]]
+
+
+def sha256(folder: Path) -> str:
+    return hashlib.sha256((folder / "model" / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("stage", ["2", "3"])
+def test_a_killed_run_goes_on_to_the_same_weights(tiny_model, pairs_file, tmp_path, stage):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run("deepspeed", "dpo", long_settings(tiny_model, pairs_file, whole, stage), whole)
+    words = long_settings(tiny_model, pairs_file, killed, stage)
+    killed_after_a_checkpoint(words, killed)
+    _, output = run("deepspeed", "dpo", words, killed)
+    assert "resuming from" in output
+    assert sha256(whole) == sha256(killed)
+
+
+class Malicious:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, made: Path) -> None:
+        self.made = made
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.made}",)
+
+
+def test_a_shard_that_holds_code_is_not_run(tiny_model, pairs_file, tmp_path):
+    words = long_settings(tiny_model, pairs_file, tmp_path / "run", "2")
+    saved = killed_after_a_checkpoint(words, tmp_path / "run")
+    for other in (tmp_path / "run" / "checkpoints").glob("checkpoint-*"):
+        assert other.name <= saved.name
+    manifest = json.loads((saved / "manifest.json").read_text())
+    manifest.pop("sha256")
+    for file in (saved / "global_step6").glob("*.pt"):
+        torch.save({"module": Malicious(tmp_path / "made")}, file)
+        entry = {"size": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        manifest["files"][f"global_step6/{file.name}"] = entry
+    manifest["sha256"] = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    (saved / "manifest.json").write_text(json.dumps(manifest))
+    done = launch("deepspeed", "dpo", words)
+    assert done.returncode != 0
+    assert "holds more than tensors" in done.stdout
+    assert not (tmp_path / "made").exists()

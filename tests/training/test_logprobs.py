@@ -9,7 +9,7 @@ import torch
 from trl.trainer.utils import add_fused_lm_head
 
 from align import models
-from align.training.logprobs import score_completions_only
+from align.training.logprobs import score_completions_only, spare_head_copies
 
 OUTPUTS = ("log_probs", "entropy", "mean_logits", "is_top1", "log_sum_sq_probs")
 
@@ -67,3 +67,25 @@ def test_a_model_with_altered_logits_stays_on_trls_route(tiny_model):
     before = model.forward
     assert not score_completions_only(model, OUTPUTS)
     assert model.forward == before
+
+
+def test_a_temperature_divides_the_logits_as_in_trl(tiny_model):
+    theirs = models.load_model(tiny_model)
+    ours = copy.deepcopy(theirs)
+    for model in (theirs, ours):
+        add_fused_lm_head(model, outputs=("log_probs", "entropy"), temperature=0.7)
+    assert score_completions_only(ours, ("log_probs", "entropy"), 0.7)
+    theirs, ours = (model(**batch(), fused_lm_head=True, use_cache=False) for model in (theirs, ours))
+    for name in ("log_probs", "entropy"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name), rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_gets_its_input_in_one_piece_and_answers_the_same(tiny_model):
+    model = models.load_model(tiny_model)
+    seen = []
+    ids = batch()["input_ids"]
+    before = model(input_ids=ids, logits_to_keep=1).logits
+    spare_head_copies(model)
+    model.get_output_embeddings().register_forward_pre_hook(lambda head, inputs: seen.append(inputs[0]))
+    torch.testing.assert_close(model(input_ids=ids, logits_to_keep=1).logits, before)
+    assert [one.is_contiguous() and one.stride() == (64, 64, 1) for one in seen] == [True]
