@@ -187,8 +187,8 @@ def read_identity(model: ResolvedModel) -> dict[str, Any] | None:
     for name, before in recorded["files"].items():
         if before != now[name]:
             raise RefusedError(
-                f"model {model.name!r}: its {name} have SHA-256 {now[name]}, but {folder / IDENTITY} recorded {before} "
-                "when they were saved. Restore them, or delete that file to use them as another model."
+                f"model {model.name!r}: the SHA-256 of its {name} is {now[name]}, but {folder / IDENTITY} recorded "
+                f"{before} when it was saved. Restore it, or delete that file to use it as another model."
             )
     return recorded
 

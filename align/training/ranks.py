@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import Callable
@@ -116,7 +117,11 @@ class Ranks:
         try:
             dist.monitored_barrier(self.group, timeout=patience, wait_all_ranks=True)
         except RuntimeError as error:
-            raise RefusedError(f"{self.name}: not every process is there: {error}") from error
+            named = re.search(r"Ranks ([\d, ]+) failed", str(error))
+            missing = f"rank {named[1].strip()}" if named else "a rank that rank 0 names"
+            raise RefusedError(
+                f"{self.name}: {missing} joined, but did not begin the pre-flight within {patience.total_seconds():g} s"
+            ) from error
 
     def first(self, make: Callable[[], T]) -> T:
         """What rank 0 makes, on every rank; its error is every rank's error."""
@@ -162,7 +167,8 @@ class Ranks:
         if self.store is None or isinstance(error, RankLostError):
             return
         code = error.exit_code if isinstance(error, AlignError) else 1
-        word = f"{self.name}: {str(error) or type(error).__name__}"
+        text = (str(error) or type(error).__name__).splitlines()[0]
+        word = text if text.startswith(self.name) else f"{self.name}: {text}"
         with suppress(RuntimeError):  # the store is gone with rank 0
             self.store.compare_set(_LAST_WORD, "", json.dumps([code, word]))
 
@@ -171,12 +177,13 @@ class Ranks:
         with suppress(RuntimeError):
             if self.store is not None and self.store.check([_LAST_WORD]):
                 code, word = json.loads(self.store.get(_LAST_WORD))
-                told = _shared(RankLostError(f"another process ended this run: {word}"))
+                told = _shared(RankLostError(f"another process ended this run: {word} (its own output says more)"))
                 told.exit_code = code
                 return told
+        first_line = re.sub(r"^\[\S*\] ", "", str(error).splitlines()[0]).split(". This is")[0]
         return RankLostError(
-            f"{self.name}: another process of this run is gone ({str(error).splitlines()[0]}); its own output tells "
-            "why, if it had the time; the same command goes on from the last checkpoint"
+            f"{self.name}: another process of this run is gone ({first_line}); it was killed or its machine is lost; "
+            "the same command goes on from the last checkpoint"
         )
 
 

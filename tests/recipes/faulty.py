@@ -83,16 +83,14 @@ def main(arguments: list[str]) -> int:
     launcher = [word for word in arguments if word.startswith("--")]
     recipe, fault, step, rank, *words = [word for word in arguments if not word.startswith("--")]
     is_here = os.environ.get("RANK", "0") == rank
-    if fault == "version" and is_here:
-        sys.path.insert(0, words.pop(0))  # a folder with the metadata of another version of a package
-    elif fault == "version":
-        words.pop(0)
-    if fault == "words" and is_here:
-        words.append(words.pop(0))
-    elif fault == "words":
-        words.pop(0)
-    if fault == "absent" and is_here:
-        return 0
+    if fault in ("version", "words", "folder"):  # before the start; the first word says what is different on this rank
+        different = words.pop(0)
+        if is_here and fault == "version":
+            sys.path.insert(0, different)  # holds the metadata of another version of a package
+        elif is_here and fault == "words":
+            words.append(different)
+        elif is_here:
+            os.chdir(different)
     return faulty(RECIPES[recipe], fault, int(step), int(rank)).main([*launcher, *words])
 
 

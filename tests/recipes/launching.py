@@ -20,6 +20,7 @@ def environment() -> dict[str, str]:
         **os.environ,
         "PATH": f"{BIN}:{os.environ['PATH']}",
         "DS_ACCELERATOR": "cpu",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
         "OMP_NUM_THREADS": "1",
         "CUDA_VISIBLE_DEVICES": "",
     }
@@ -37,11 +38,14 @@ def command(launcher: str, recipe: str, words: Sequence[str], port: int = 29511)
     return [start[0] if launcher == "python" else str(BIN / start[0]), *start[1:], *words]
 
 
-def launch(launcher: str, recipe: str, words: Sequence[str], port: int = 29511) -> subprocess.CompletedProcess[str]:
-    """Run to the end; stdout and stderr together."""
+def launch(
+    launcher: str, recipe: str, words: Sequence[str], port: int = 29511, folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run to the end, in `folder` if one is given; stdout and stderr together."""
     return subprocess.run(
         command(launcher, recipe, words, port),
         env=environment(),
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -37,8 +37,8 @@ LIMIT = 60.0
 
 STEP, SAVE, RENAME, ROTATE = PHASES = ("step", "save", "rename", "rotate")
 """Inside a training step; from the first file of a checkpoint to its manifest; the manifest's rename; a removal."""
-EARLY, ANY = "early", "any"
-"""Before the trainer is built; any time after the first step has begun."""
+EARLY, ANY, FINISH = "early", "any", "finish"
+"""Before the trainer is built; any time after the first step has begun; from the last step to the end."""
 
 
 @dataclass(frozen=True)
@@ -129,13 +129,13 @@ def _child(recipe: str, words: list[str], output: str, blow: Blow | None, told: 
     module, _, name = recipe.rpartition(".")
     recipe_class = getattr(importlib.import_module(module), name)
     if blow is not None:
-        recipe_class = Assassin(blow, told).hired_by(recipe_class)
+        recipe_class = Watcher(blow, told).watch(recipe_class)
     code = recipe_class.main(words)
     sys.stdout.flush()
     os._exit(code)
 
 
-class Assassin:
+class Watcher:
     """Watches for the moment. Outside of steps, Python's audit events tell the phases apart, so nothing is patched."""
 
     def __init__(self, blow: Blow, told: Any) -> None:
@@ -144,13 +144,12 @@ class Assassin:
         self.phase = ""
         self.num_left = self.random.randrange(2) if blow.phase != STEP else self.random.randrange(4)
         """Phases of the kind to let pass."""
-        self.num_events = 0
-        self.in_rotation = 0
+        self.num_events = self.at_event = 0
         self.is_done = False
 
-    def hired_by(self, recipe_class: Any) -> Any:
+    def watch(self, recipe_class: Any) -> Any:
         """The recipe, under the same name, watched."""
-        if self.blow.phase in (SAVE, RENAME, ROTATE):
+        if self.blow.phase in (SAVE, RENAME, ROTATE, FINISH):
             sys.addaudithook(self._see)
             return recipe_class
         from transformers import TrainerCallback
@@ -184,7 +183,9 @@ class Assassin:
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
         if self.is_done or event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
             return
-        if event == "os.rename" and str(args[1]).endswith("manifest.json"):
+        if self.blow.phase == FINISH:
+            self._see_finish(str(args[0]))
+        elif event == "os.rename" and str(args[1]).endswith("manifest.json"):
             self._see_rename()
         elif event in ("os.remove", "os.rmdir", "shutil.rmtree"):
             self._see_removal(event, str(args[0]))
@@ -201,12 +202,20 @@ class Assassin:
             if self.num_events == self.at_event:
                 self._strike_after(self.random.uniform(0, 0.004))
 
+    def _see_finish(self, name: str) -> None:
+        if self.phase != FINISH and "/.model" in name:
+            self._enter(FINISH)
+            self.at_event = self.random.randrange(45)
+        if self.phase == FINISH:
+            if self.num_events == self.at_event:
+                self._strike()
+            self.num_events += 1
+
     def _see_rename(self) -> None:
         missed = self.phase == SAVE and self.blow.phase == SAVE and self.num_left < 0
         self.phase = "renamed"
         if missed:  # fewer events than the seed thought: the last moment before the manifest is there
             return self._strike()
-        self.in_rotation = 0
         if self.blow.phase != RENAME:
             return
         self.num_left -= 1

@@ -1,4 +1,4 @@
-"""Small disk: runs a recipe on a file system of its own that fills up at a chosen moment, and again after space is freed.
+"""Small disk: runs a recipe on a file system that fills up at a chosen moment, and again after space is freed.
 
 unshare -rm python -m tests.recipes.small_disk MOMENT BYTES_LEFT FOLDER key=value …   (output_dir must lie in FOLDER)
 """

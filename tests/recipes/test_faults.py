@@ -22,7 +22,9 @@ SAVING = ["trainer.save_strategy=steps", "trainer.save_steps=2"]
 
 
 def _has_namespaces() -> bool:
-    return subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+    return (
+        subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True).returncode == 0
+    )
 
 
 on_a_small_disk = pytest.mark.skipif(not _has_namespaces(), reason="needs user namespaces, to mount a small disk")
@@ -109,7 +111,7 @@ def test_the_estimate_of_a_checkpoint_is_near_its_size(words, tmp_path, more):
     ids=["full", "lora", "one row"],
 )
 def test_out_of_memory_names_the_settings_of_this_run(words, tmp_path, recipe_class, more, advised, not_advised):
-    with pytest.raises(RefusedError, match="out of memory: .*can't allocate memory") as caught:
+    with pytest.raises(RefusedError, match=r"out of memory: .*can't allocate memory") as caught:
         faulty(recipe_class, "memory", 3).from_file(None, *words, *SAVING, *more).run()
     assert all(word in str(caught.value) for word in advised), caught.value
     assert not any(word in str(caught.value) for word in not_advised), caught.value

@@ -59,7 +59,7 @@ def test_the_same_command_goes_on_from_the_checkpoint_before(words, tmp_path):
 
 
 def test_a_learning_rate_that_makes_weights_infinite_stops_the_run(words, tmp_path):
-    with pytest.raises(NumericalError, match="step [12]: .* is NaN or infinite"):
+    with pytest.raises(NumericalError, match=r"step [12]: .* is NaN or infinite"):
         DPORecipe.from_file(None, *words, "trainer={learning_rate: 1e38, max_steps: 12, adam_beta1: 0.0}").run()
     assert not (tmp_path / "run" / "model").exists()
 

@@ -20,7 +20,19 @@ from align.runs import read_json
 from align.training.checkpoints import Checkpoints
 from align.training.ranks import Ranks
 from tests.recipes.conftest import pair
-from tests.recipes.processes import ANY, EARLY, PHASES, ROTATE, SAVE, STEP, Blow, final_sha256, history, run_apart
+from tests.recipes.processes import (
+    ANY,
+    EARLY,
+    FINISH,
+    PHASES,
+    ROTATE,
+    SAVE,
+    STEP,
+    Blow,
+    final_sha256,
+    history,
+    run_apart,
+)
 from tests.training.test_checkpoints import FAULTS
 
 LORA = "lora={r: 4, lora_alpha: 8, target_modules: all-linear, lora_dropout: 0.1}"
@@ -138,6 +150,12 @@ def test_60_kills_three_for_each_method_and_phase(bench, capsys):
         print(f"\n{kills.total()} SIGKILLs, each run resumed by itself and ended at the same bytes and metrics:")
         for method in METHODS:
             print(f"  {method}: " + ", ".join(f"{phase} {kills[method, phase]}" for phase in PHASES))
+
+
+@pytest.mark.slow
+def test_a_run_killed_after_its_last_step_saves_its_model_when_it_goes_on(bench):
+    for method in METHODS:
+        bench.survive(method, [FINISH, FINISH, FINISH], seed=0)
 
 
 def test_whatever_signal_stops_a_run_it_is_saved_and_goes_on(bench):

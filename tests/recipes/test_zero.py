@@ -86,7 +86,8 @@ def test_torchrun_starts_zero_2_too(tiny_model, pairs_file, tmp_path, in_one_pro
 @pytest.mark.parametrize("stage", ["2", "3"])
 def test_the_reference_of_an_sft_adapter_is_the_sft_model(tiny_model, pairs_file, tmp_path, stage):
     sft, one, two = (tmp_path / name for name in ("sft", "one", "two"))
-    run("python", "sft", [*settings(tiny_model, pairs_file, sft, per_process=4), LORA, "trainer.learning_rate=1e-2"], sft)
+    more = [LORA, "trainer.learning_rate=1e-2"]
+    run("python", "sft", [*settings(tiny_model, pairs_file, sft, per_process=4), *more], sft)
     expected, output = run("python", "dpo", settings(str(sft), pairs_file, one, per_process=4), one)
     assert "as its run saved it" in output
     words = [*settings(str(sft), pairs_file, two, per_process=2), *STAGES[stage]]
@@ -94,6 +95,38 @@ def test_the_reference_of_an_sft_adapter_is_the_sft_model(tiny_model, pairs_file
     assert "as its run saved it" in output
     assert_equal(rows, expected)
     assert not (two / "model" / "ref").exists()
+
+
+def grpo_settings(model: str, data: str, folder: Path, per_process: int, kind: str) -> list[str]:
+    reward = "rewards=[{use: tests.recipes.replayed_grpo.letters}]"
+    more = [reward, "trainer.num_generations=4", "trainer.max_completion_length=24", "trainer.beta=0.1", *KINDS[kind]]
+    return [*settings(model, data, folder, per_process), *more]
+
+
+@pytest.mark.parametrize("stage", ["2", "3"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_grpo_on_replayed_completions_learns_what_one_process_learns(tiny_model, pairs_file, tmp_path, kind, stage):
+    one, two = tmp_path / "one", tmp_path / "two"
+    module = "tests.recipes.replayed_grpo"
+    expected, _ = run("python", module, grpo_settings(tiny_model, pairs_file, one, 16, kind), one)
+    words = [*grpo_settings(tiny_model, pairs_file, two, 8, kind), *STAGES[stage]]
+    rows, output = run("deepspeed", module, words, two)
+    assert f"ZeRO stage {stage}" in output
+    assert any(abs(row["loss"]) > 1e-3 for row in expected)
+    assert_equal(rows, expected)
+
+
+@pytest.mark.parametrize("stage", ["2", "3"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_grpo_samples_and_measures_greedily_in_two_processes(tiny_model, pairs_file, tmp_path, kind, stage):
+    words = [
+        *grpo_settings(tiny_model, pairs_file, tmp_path / "run", 8, kind),
+        *STAGES[stage],
+        f"eval_data={pairs_file}",
+    ]
+    rows, output = run("deepspeed", "grpo", [*words, "trainer.max_steps=3"], tmp_path / "run")
+    assert len(rows) == 3
+    assert output.count("held-out (greedy)") == 3
 
 
 def killed_after_a_checkpoint(words: list[str], folder: Path) -> Path:
