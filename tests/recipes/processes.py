@@ -196,7 +196,7 @@ class Watcher:
         elif event == "os.mkdir" and "checkpoint-" in Path(str(args[0])).name:
             self._enter(SAVE) if self.blow.phase == SAVE else None
             self.phase = SAVE
-            self.at_event = self.random.randrange(40)
+            self.at_event = self.random.randrange(1, 18)
         elif self.phase == SAVE and self.blow.phase == SAVE and self.num_left < 0:
             self.num_events += 1
             if self.num_events == self.at_event:

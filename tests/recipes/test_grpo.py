@@ -15,7 +15,8 @@ from align.data.pair import Message
 from align.data.task import Task
 from align.errors import ConfigError, DataError
 from align.installed import _package_folder
-from align.recipes.grpo import LOSSES, GRPORecipe, GRPOSettings, is_generation_boundary
+from align.recipes.grpo import GRPORecipe, is_generation_boundary
+from align.recipes.grpo_settings import LOSSES, GRPOSettings
 from align.recipes.sft import SFTRecipe
 from align.rewards.base import completion_text
 from align.runs import read_json
