@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -55,3 +57,10 @@ def load_object(dotted_path: str) -> Any:
     if not hasattr(module, name):
         raise ConfigError(f"use: {module_name} has no {name!r}{did_you_mean(name, dir(module))}")
     return getattr(module, name)
+
+
+def source_sha256(module_name: str) -> str | None:
+    """Fingerprint of the file that a module is written in; None where there is no such file."""
+    module = importlib.import_module(module_name)
+    file = getattr(module, "__file__", None)
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None

@@ -198,13 +198,14 @@ class Attempt:
 
     def _counts(self, trainer: Trainer, movement: Movement) -> dict[str, Any]:
         tokens, rows = self.recipe.tokens["train"], self.recipe.rows["train"]
+        epochs = trainer.state.epoch or 0
         return {
             "processes": self.ranks.world_size,
             "backend": self.ranks.backend,
             "rows": tokens.num_rows,
             "rows_too_long": tokens.num_too_long,
             "bad_rows": len(rows.bad),
-            "learned_tokens_seen": round(tokens.num_learned * (trainer.state.epoch or 0)),
+            **({"learned_tokens_seen": round(tokens.num_learned * epochs)} if self.recipe.sides else {}),
             "steps": trainer.state.global_step,
             "trainable_weights": movement.num_trainable,
             "share_of_trainable_weights_moved": movement.trainable_share,

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from align.data.task import Task
+from align.dotted import source_sha256
 from align.errors import ConfigError
 from align.recipes.base import Recipe
 from align.recipes.grpo_settings import GRPOSettings
@@ -142,6 +143,11 @@ class GRPORecipe(Recipe[GRPOSettings]):
             for name, values in change.items() if len(change) > 1 else ():
                 print(f"    {name} {values}")
         return measured
+
+    def identity(self) -> dict[str, Any]:
+        """With the files that the rewards are written in: a changed reward is another loss."""
+        files = {one.use: source_sha256(one.use.rpartition(".")[0]) for one in self.settings.rewards}
+        return {**super().identity(), "rewards": files}
 
     def may_save(self, trainer: GRPOTrainer) -> bool:
         """Completions live in memory only, so a run goes on exactly from where the next ones are sampled."""

@@ -23,7 +23,7 @@ SAVING = [
 
 def ended(words, tmp_path, port, launcher, fault, *more):
     """How two processes ended of which rank 1 has a fault in step 5."""
-    run = launch(launcher, FAULTY, ["dpo", fault, "5", "1", *more, *words, *SAVING], port)
+    run = launch(launcher, FAULTY, ["dpo", fault, "5", "1", *words, *SAVING, *more], port)
     return run.stdout, read_json(tmp_path / "run" / "exit.json")
 
 
@@ -99,8 +99,8 @@ def test_two_launchers_that_know_only_their_own_process_both_end(words, tmp_path
         start = ["torchrun", "--nnodes", "2", "--node_rank", str(number), "--nproc_per_node", "1"]
         where = ["--master_addr", "127.0.0.1", "--master_port", str(free_tcp_port), "-m", FAULTY]
         command = [str(BIN / start[0]), *start[1:], *where, "dpo", "die", "5", "1", *words, *SAVING]
-        output = (tmp_path / f"node{number}.txt").open("w")
-        return subprocess.Popen(command, env=environment(), stdout=output, stderr=subprocess.STDOUT)
+        with (tmp_path / f"node{number}.txt").open("w") as output:
+            return subprocess.Popen(command, env=environment(), stdout=output, stderr=subprocess.STDOUT)
 
     nodes = [node(0), node(1)]
     nodes[1].wait(timeout=120)
