@@ -63,10 +63,10 @@ class RunFolder:
         Args:
             settings: all of them, written to `config.yaml`.
             identity: what makes the run this run (settings that change weights, data and model fingerprints).
-            anyway: take a folder in which another run finished, to train its checkpoint further.
+            anyway: take a folder in which another run finished or saved, to train its checkpoint further.
 
         Raises:
-            ConfigError: when another run finished in the folder.
+            ConfigError: when another run finished or saved in the folder; nothing in it is changed.
             RefusedError: when another process is writing into it.
         """
         folder = Path(path)
@@ -75,17 +75,20 @@ class RunFolder:
         settings, identity = redact(settings), redact(identity)
         key = _digest(identity)
         before = read_json(folder / "run.json")
-        if before and read_json(folder / "exit.json").get("code") == 0:
-            if before["identity"] == key:
-                os.close(lock)
-                return None
-            if not anyway:
-                os.close(lock)
-                lines = "\n  ".join(differences(before["identity_of"], identity))
-                raise ConfigError(
-                    f"{folder}: another run finished here; what is different now:\n  {lines}\n"
-                    "Choose another output_dir, or train its last checkpoint further with resume=anyway."
-                )
+        is_finished = bool(before) and read_json(folder / "exit.json").get("code") == 0
+        if is_finished and before["identity"] == key:
+            os.close(lock)
+            return None
+        has_state = is_finished or any(folder.glob("checkpoints/checkpoint-*/manifest.json"))
+        if before and before["identity"] != key and has_state and not anyway:
+            os.close(lock)
+            lines = "\n  ".join(differences(before["identity_of"], identity))
+            raise ConfigError(
+                f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different now:"
+                f"\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all the same "
+                "with resume=anyway."
+            )
+        _cut_half_line(folder / "metrics.jsonl")
         (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
         run = cls(folder, before.get("attempt", 0) + 1, lock)
         with _disk_may_refuse(folder / "config.yaml", len(json.dumps(settings))):
@@ -236,6 +239,13 @@ def _disk_may_refuse(path: Path, num_bytes: int) -> Iterator[None]:
             f"{path}: {error.strerror}: {num_bytes:,} bytes were to be written, {free:,} are free; what was written "
             "before is whole. Free some space and repeat the command."
         ) from error
+
+
+def _cut_half_line(path: Path) -> None:
+    """What a power cut left of a row; the next row must not be written behind it."""
+    if path.exists():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _lock(folder: Path) -> int:

@@ -187,7 +187,7 @@ class Recipe(ABC, Generic[S]):
         with self._recorded_refusal():
             self.ranks.agree(self._quick_identity)
             identity = redact(self.ranks.agree(self.identity))
-        run = self._open(identity)
+            run = self._open(identity)
         if run is None:
             print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
             return {}
@@ -212,11 +212,11 @@ class Recipe(ABC, Generic[S]):
 
     @contextmanager
     def _recorded_refusal(self) -> Iterator[None]:
-        """What stops launched processes before there is a run stands in `exit.json` too: launchers replace the code."""
+        """What stops processes before there is a run stands in `exit.json` too: launchers replace the code."""
         try:
             yield
         except AlignError as error:
-            if os.environ.get("RANK") == "0":
+            if os.environ.get("RANK", "0") == "0" and ("RANK" in os.environ or Path(self.settings.output_dir).is_dir()):
                 with suppress(AlignError, OSError):
                     RunFolder.record_refusal(self.settings.output_dir, error.exit_code, str(error))
             raise

@@ -27,9 +27,9 @@ def ended(words, tmp_path, port, launcher, fault, *more):
     return run.stdout, read_json(tmp_path / "run" / "exit.json")
 
 
-def assert_goes_on(words, tmp_path, port, launcher):
+def assert_goes_on(words, tmp_path, port, launcher, *more):
     assert Checkpoints(tmp_path / "run" / "checkpoints").newest().step == 4
-    again = launch(launcher, "dpo", [*words, *SAVING], port)
+    again = launch(launcher, "dpo", [*words, *SAVING, *more], port)
     assert "checkpoint-4" in again.stdout.split("resuming from")[1], again.stdout
     assert read_json(tmp_path / "run" / "exit.json")["code"] == 0 and "step 5/6" in again.stdout
 
@@ -45,13 +45,14 @@ def test_a_rank_that_is_killed_ends_the_run_and_the_same_command_goes_on(words, 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["torchrun", "deepspeed"])
 def test_nan_on_one_rank_ends_both_in_the_same_step(words, tmp_path, pairs_file, free_tcp_port, launcher):
-    output, ending = ended(words, tmp_path, free_tcp_port, launcher, "loss", "trainer.gradient_accumulation_steps=2")
+    more = "trainer.gradient_accumulation_steps=2"
+    output, ending = ended(words, tmp_path, free_tcp_port, launcher, "loss", more)
     assert ending["code"] == 6 and output.count("step 5: the loss is NaN or infinite") == 1, output
     bad = read_json(tmp_path / "run" / "bad_step.json")
     assert len(set(bad["rows"])) == 8 and len(bad["rows_with_bad_loss"]) == 4
     assert bad["rows"][4:] == bad["rows_with_bad_loss"] and set(bad["rows"]) <= {f"{pairs_file}:{n}" for n in range(17)}
     assert not (tmp_path / "run" / "model").exists() and "destroy_process_group" not in output
-    assert_goes_on(words, tmp_path, free_tcp_port, launcher)
+    assert_goes_on(words, tmp_path, free_tcp_port, launcher, more)
 
 
 @pytest.mark.slow

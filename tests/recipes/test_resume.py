@@ -233,7 +233,7 @@ def test_what_changes_the_run_is_named_and_refused(stopped, tmp_path, tiny_model
         words = [*stopped, *change] if isinstance(change, list) else stopped
         if callable(change):
             change(tmp_path)
-        with pytest.raises(ConfigError, match="was saved by a run with other settings") as refused:
+        with pytest.raises(ConfigError, match="another run has checkpoints here") as refused:
             train(DPORecipe, words)
         assert named in str(refused.value)
         assert read_json(tmp_path / "run" / "exit.json")["code"] == 2
