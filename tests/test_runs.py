@@ -7,7 +7,8 @@ import json
 import pytest
 
 from align.errors import ConfigError
-from align.runs import RunFolder, git_state, read_json, versions
+from align.records import read_json
+from align.runs import RunFolder, git_state, versions
 
 
 def open_run(folder, **identity):

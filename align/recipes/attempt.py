@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from align import models
 from align.errors import EXIT_INTERRUPTED, ConfigError, PreemptedError, RefusedError
+from align.records import differences, read_json, write_json
 from align.redact import redact
-from align.runs import RunFolder, differences, read_json, versions, write_json
+from align.runs import RunFolder, versions
 
 if TYPE_CHECKING:
     from transformers import Trainer

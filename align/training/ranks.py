@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from align.errors import AlignError, RankLostError, RefusedError
-from align.runs import differences
+from align.records import differences
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)

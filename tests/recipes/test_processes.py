@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from align.runs import read_json
+from align.records import read_json
 from align.training.checkpoints import Checkpoints
 from tests.recipes.launching import BIN, environment, launch
 

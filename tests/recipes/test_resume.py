@@ -17,7 +17,7 @@ from align.errors import ConfigError, PreemptedError, RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.grpo import GRPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from tests.recipes.conftest import pair
 from tests.recipes.processes import STEP, Blow, final_sha256, history, start_apart
 from tests.recipes.test_dpo import LORA

@@ -18,7 +18,8 @@ from transformers.integrations.integration_utils import rewrite_logs
 from align.data.files import write_rows
 from align.recipes.card import write_card
 from align.recipes.dpo import DPORecipe
-from align.runs import RunFolder, read_json
+from align.records import read_json
+from align.runs import RunFolder
 from align.training.record import RecordCallback
 from align.training.tracker_process import _curve_name
 from align.training.trackers import isolate_trackers
