@@ -15,6 +15,14 @@ CHAT_TEMPLATE = (
 )
 
 
+@pytest.fixture
+def free_port() -> int:
+    """A port that nobody listens on."""
+    from tests.recipes import launching
+
+    return launching.free_port()
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Folder of a two-layer Llama (float32, context 1,024) with a byte-level tokenizer and a ChatML template."""
