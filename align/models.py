@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -173,8 +173,10 @@ def fingerprints(model: ResolvedModel) -> dict[str, str | None]:
     return {"weights": weights_sha256(model.path), "adapter": adapter}
 
 
-def read_identity(model: ResolvedModel) -> dict[str, Any] | None:
+def read_identity(model: ResolvedModel, files: Mapping[str, str | None]) -> dict[str, Any] | None:
     """What the run that saved a model recorded of it (`identity.json`): `files` and `probe`; None without a record.
+
+    `files` are its fingerprints now.
 
     Raises:
         RefusedError: when the files are no longer those that were saved.
@@ -183,11 +185,10 @@ def read_identity(model: ResolvedModel) -> dict[str, Any] | None:
     if not (folder / IDENTITY).is_file():
         return None
     recorded: dict[str, Any] = json.loads((folder / IDENTITY).read_text(encoding="utf-8"))
-    now = fingerprints(model)
     for name, before in recorded["files"].items():
-        if before != now[name]:
+        if before != files[name]:
             raise RefusedError(
-                f"model {model.name!r}: the SHA-256 of its {name} is {now[name]}, but {folder / IDENTITY} recorded "
+                f"model {model.name!r}: the SHA-256 of its {name} is {files[name]}, but {folder / IDENTITY} recorded "
                 f"{before} when it was saved. Restore it, or delete that file to use it as another model."
             )
     return recorded

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -39,6 +40,11 @@ def read_json(path: Path) -> dict[str, Any]:
         return {}
     data = json.loads(path.read_text(encoding="utf-8"))
     return dict(data)
+
+
+def digest(data: Mapping[str, Any]) -> str:
+    """SHA-256 of JSON, whatever the order of its names."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:

@@ -9,7 +9,6 @@ README.md      the model card
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import socket
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError, RefusedError, StorageError
-from align.records import differences, disk_may_refuse, read_json, write_json
+from align.records import differences, digest, disk_may_refuse, read_json, write_json
 from align.redact import redact, redact_command
 from align.yaml_file import write_yaml
 
@@ -72,7 +71,7 @@ class RunFolder:
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
         settings, identity = redact(settings), redact(identity)
-        key = _digest(identity)
+        key = digest(identity)
         before = read_json(folder / "run.json")
         is_finished = bool(before) and read_json(folder / "exit.json").get("code") == 0
         if is_finished and before["identity"] == key:
@@ -191,10 +190,6 @@ def _launcher() -> list[str]:
 def _git(*words: str) -> str:
     done = subprocess.run(["git", *words], capture_output=True, text=True, check=True, timeout=10)
     return done.stdout.strip()
-
-
-def _digest(data: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 def _has_checkpoints(folder: Path) -> bool:

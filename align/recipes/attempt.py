@@ -164,9 +164,11 @@ class Attempt:
         if stopped_with == EXIT_INTERRUPTED:
             raise KeyboardInterrupt
         if stopped_with:
-            error = PreemptedError(f"stopped after step {step}; its checkpoint is saved, and the same command goes on")
-            error.is_shared = True
-            raise error
+            from align.training.ranks import shared
+
+            raise shared(
+                PreemptedError(f"stopped after step {step}; its checkpoint is saved, and the same command goes on")
+            )
 
     def _save_model(self, trainer: Trainer) -> None:
         """Put the trained model in place, whole; without the frozen reference adapter."""
@@ -195,7 +197,7 @@ class Attempt:
     def _files(self, folder: Path) -> dict[str, str | None]:
         saved = models.weights_sha256(str(folder))
         is_adapter = (folder / "adapter_config.json").is_file()
-        return {"weights": self.recipe.model_sha256, "adapter": saved} if is_adapter else {"weights": saved}
+        return {"weights": self.recipe.model_files["weights"], "adapter": saved} if is_adapter else {"weights": saved}
 
     def _counts(self, trainer: Trainer, movement: Movement) -> dict[str, Any]:
         from align.training.zero import stage_in_force

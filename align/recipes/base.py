@@ -96,9 +96,9 @@ class Recipe(ABC, Generic[S]):
         return models.resolve(self.settings.model)
 
     @cached_property
-    def model_sha256(self) -> str:
-        """Fingerprint of the base weights that training starts from; reading a large model takes long."""
-        return models.weights_sha256(self.model.path)
+    def model_files(self) -> dict[str, str | None]:
+        """Fingerprints of the files that training starts from, read once: that takes long for a large model."""
+        return models.fingerprints(self.model)
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: settings that change weights, and fingerprints of all that it reads."""
@@ -108,7 +108,7 @@ class Recipe(ABC, Generic[S]):
             "recipe": type(self).__name__,
             "settings": {**settings, "trainer": trainer},
             "data": {name: file.fingerprint for name, file in self.rows.items()},
-            "model": models.fingerprints(self.model),
+            "model": self.model_files,
             "tokenizer": models.tokenizer_sha256(self.tokenizer),
             "template": models.template_sha256(self.tokenizer),
         }
@@ -177,11 +177,9 @@ class Recipe(ABC, Generic[S]):
         kept, report = check_tokens(rows, places, self.sides, self.tokenizer, limit, self.settings.data.on_bad_rows)
         self.tokens[name] = report
         # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
-        numbered = {"row": list(kept)} if name == "train" else {}
-        dataset = Dataset.from_list([{**rows[index], "length": length} for index, length in kept.items()])
-        for column, values in numbered.items():
-            dataset = dataset.add_column(column, values)
-        return dataset
+        fitting = [{**rows[index], "length": length} for index, length in kept.items()]
+        dataset = Dataset.from_list(fitting)
+        return dataset.add_column("row", list(kept)) if name == "train" else dataset
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the TRL config: the user's, and the few that the recipe owns."""
@@ -241,6 +239,14 @@ class Recipe(ABC, Generic[S]):
         if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
             raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
         return trainer
+
+    def starting_reference(self) -> str:
+        """What stands for the reference when it is the model that training starts from."""
+        if self.model.adapter is not None:
+            return f"a frozen copy of the adapter {self.model.adapter} that training starts from"
+        if self.settings.lora is not None:
+            return "the base weights, adapter switched off"
+        return "a frozen copy of the model that training starts from"
 
     def _print_plan(self) -> None:
         kind = "LoRA" if self.settings.lora or self.model.adapter else "full"

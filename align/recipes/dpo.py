@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from align import models
@@ -19,6 +20,8 @@ from align.recipes.settings import PASS_THROUGH_LORA, RecipeSettings, owned_argu
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
+
+    from align.training.probe import Probe
 
 REFERENCE_LOSSES = frozenset(
     [
@@ -114,8 +117,7 @@ class DPORecipe(Recipe[DPOSettings]):
         """With the files of a reference that is another model."""
         if self.settings.reference == "auto":
             return super().identity()
-        reference = models.resolve(self.settings.reference)
-        return {**super().identity(), "reference": models.fingerprints(reference)}
+        return {**super().identity(), "reference": self._reference_files}
 
     def check(self, trainer: DPOTrainer) -> dict[str, Any]:
         """With `auto`, and a loss that has a reference: policy and reference start as the same model."""
@@ -129,13 +131,13 @@ class DPORecipe(Recipe[DPOSettings]):
             return {"reference": self.settings.reference, "reference_probe": probe}
         from align.training.reference import check_reference
 
-        kind = self._kind_of_reference(trainer)
+        kind = f"auto: {self.starting_reference()}"
         difference = check_reference(trainer)
-        sha256 = (models.fingerprints(self.model)["adapter"] or self.model_sha256)[:12]
+        sha256 = (self.model_files["adapter"] or self.model_files["weights"] or "")[:12]
         print(f"  reference: {kind} (sha256 {sha256}); differs from the policy by {difference:g} nats a token")
         return {
             "reference": kind,
-            "reference_files": models.fingerprints(self.model),
+            "reference_files": self.model_files,
             "reference_difference_per_token": difference,
             "reference_probe": probe,
         }
@@ -145,42 +147,40 @@ class DPORecipe(Recipe[DPOSettings]):
         recorded = findings.get("reference_probe")
         if recorded is None or (trainer.ref_model is None and not hasattr(trainer.model, "peft_config")):
             return  # no reference, or its log-probs were precomputed from the weights before the first step
-        from align.training.probe import Probe, check_same
-        from align.training.reference import probe_reference
-
-        def score(rows: Any) -> Probe:
-            return probe_reference(trainer, rows, self.settings.compute)
-
-        worst = check_same(Probe.from_dict(recorded), score, findings["reference"])
+        _, worst = self._score_again(trainer, recorded, findings["reference"])
         print(f"  reference: {findings['reference']}; as at the start, to {worst:.1g} nats a token")
 
     def _probe_reference(self, trainer: DPOTrainer) -> dict[str, Any]:
         """Log-probs of probe rows under the reference: those its own run has recorded, else of this run's rows."""
+        from align.training.reference import probe_reference
+
+        recorded = models.read_identity(self._reference, self._reference_files)
+        if recorded is None:
+            return asdict(probe_reference(trainer, self.probe_rows(), self.settings.compute))
+        now, worst = self._score_again(trainer, recorded["probe"], self._reference.name)
+        print(f"  reference: is {self._reference.name} as its run saved it, to {worst:.1g} nats a token")
+        return asdict(now)
+
+    def _score_again(self, trainer: DPOTrainer, recorded: dict[str, Any], name: str) -> tuple[Probe, float]:
+        """Recorded rows scored under the reference, and how far that is from the record in nats a token."""
         from align.training.probe import Probe, check_same
         from align.training.reference import probe_reference
 
-        def score(rows: Any) -> Probe:
-            return probe_reference(trainer, rows, self.settings.compute)
+        now = probe_reference(trainer, recorded["rows"], self.settings.compute)
+        return now, check_same(Probe.from_dict(recorded), now, name)
 
-        reference = self.model if self.settings.reference == "auto" else models.resolve(self.settings.reference)
-        recorded = models.read_identity(reference)
-        if recorded is None:
-            return asdict(score(self.probe_rows()))
-        worst = check_same(Probe.from_dict(recorded["probe"]), score, reference.name)
-        print(f"  reference: is {reference.name} as its run saved it, to {worst:.1g} nats a token")
-        return asdict(score(recorded["probe"]["rows"]))
+    @cached_property
+    def _reference(self) -> models.ResolvedModel:
+        return self.model if self.settings.reference == "auto" else models.resolve(self.settings.reference)
+
+    @cached_property
+    def _reference_files(self) -> dict[str, str | None]:
+        return self.model_files if self.settings.reference == "auto" else models.fingerprints(self._reference)
 
     def _reference_model(self) -> Any:
         if self.settings.reference == "auto":
             return None
-        return models.load_model(models.resolve(self.settings.reference), dtype=self._storage_dtype())
-
-    def _kind_of_reference(self, trainer: DPOTrainer) -> str:
-        if self.model.adapter is not None:
-            return f"auto: a frozen copy of the adapter {self.model.adapter} that training starts from"
-        if trainer.ref_model is None and self.settings.lora is not None:
-            return "auto: the base weights, adapter switched off"
-        return "auto: a frozen copy of the model that training starts from"
+        return models.load_model(self._reference, dtype=self._storage_dtype())
 
 
 def _losses(trainer: Mapping[str, Any]) -> list[str]:

@@ -172,10 +172,8 @@ class GRPORecipe(Recipe[GRPOSettings]):
         if trainer.beta == 0:
             return "none (beta is 0)"
         if self.model.adapter is not None:
-            return f"a frozen copy of the adapter {self.model.adapter} that training starts from"
-        if self.settings.lora is not None:
-            return f"the base weights, adapter switched off (sha256 {self.model_sha256[:12]})"
-        return f"a frozen copy of the model that training starts from (sha256 {self.model_sha256[:12]})"
+            return self.starting_reference()
+        return f"{self.starting_reference()} (sha256 {(self.model_files['weights'] or '')[:12]})"
 
     def _heldout(self, trainer: GRPOTrainer, when: Literal["before", "after"]) -> dict[str, Any]:
         if trainer.eval_dataset is None:

@@ -8,7 +8,6 @@ valid checkpoint is used; a broken one is moved to `quarantine/` and named.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from align.errors import StorageError
-from align.records import read_json, write_json
+from align.records import digest, read_json, write_json
 
 if TYPE_CHECKING:
     from align.training.ranks import Ranks
@@ -77,7 +76,7 @@ class Checkpoints:
             for folder in {path, *(path / name for name in map(os.path.dirname, files))}:
                 _sync(folder)
             manifest = {"step": step, "files": dict(sorted(everything.items())), "facts": dict(facts)}
-            write_json(path / MANIFEST, {**manifest, "sha256": _digest(manifest)})
+            write_json(path / MANIFEST, {**manifest, "sha256": digest(manifest)})
             _sync(path)
             _sync(self.folder)
 
@@ -155,7 +154,7 @@ def _fault(path: Path) -> str | None:
             return f"{MANIFEST} is not a manifest of this checkpoint"
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
-    if manifest.pop("sha256", None) != _digest(manifest):
+    if manifest.pop("sha256", None) != digest(manifest):
         return f"{MANIFEST} was changed after it was written"
     for name, (size, _) in listed.items():
         file = path / name
@@ -180,18 +179,14 @@ def _files(path: Path) -> list[str]:
     return sorted(name for name in names if name != MANIFEST and not name.startswith(f".{MANIFEST}"))
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-
-
 def _described(file: Path, sync: bool = False) -> dict[str, Any]:
-    digest = hashlib.sha256()
+    content = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(2**22):
-            digest.update(block)
+            content.update(block)
         if sync:
             os.fsync(stream.fileno())
-    return {"size": file.stat().st_size, "sha256": digest.hexdigest()}
+    return {"size": file.stat().st_size, "sha256": content.hexdigest()}
 
 
 def _sync(folder: Path) -> None:

@@ -27,7 +27,7 @@ from align.training.progress import (
     save_moving_reference,
     seed_row_order,
 )
-from align.training.ranks import Ranks
+from align.training.ranks import Ranks, shared
 from align.training.stopping import StopRequest
 
 
@@ -109,9 +109,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         """Agree on whether to stop, and on whether to save now."""
         code, found = self.ranks.maximum(self.stop.code, self.health.found())
         if found:
-            error = NumericalError(self._explain(found, state.global_step))
-            error.is_shared = True
-            raise error
+            raise shared(NumericalError(self._explain(found, state.global_step)))
         is_last = self._is_last_of_epoch(state)
         if is_last and args.logging_strategy == "epoch":
             control.should_log = True  # now, or a run that goes on from a checkpoint made here would log it later

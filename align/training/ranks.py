@@ -101,16 +101,16 @@ class Ranks:
         said = self.gather((self.name, text, report))
         failures = [f"{name}: {text}" for name, text, _ in said if text is not None]
         if failure is not None and (not isinstance(failure, AlignError) or {t for _, t, _ in said} == {text}):
-            raise _shared(failure)
+            raise shared(failure)
         if failures:
-            raise _shared(RefusedError("\n".join(failures)))
+            raise shared(RefusedError("\n".join(failures)))
         lines = [
             f"{name} is not set up as {said[0][0]} is; make these equal:\n  " + "\n  ".join(difference)
             for name, _, other in said[1:]
             if (difference := differences(said[0][2], other))
         ]
         if lines:
-            raise _shared(RefusedError("\n".join(lines)))
+            raise shared(RefusedError("\n".join(lines)))
         return report
 
     def _wait_for_all(self, patience: timedelta) -> None:
@@ -137,7 +137,7 @@ class Ranks:
         self._talk(lambda: dist.broadcast_object_list(said, src=0, group=self.group))
         made, failure = said[0]
         if failure is not None:
-            raise _shared(failure)
+            raise shared(failure)
         return made  # type: ignore[return-value]  # made by `make`
 
     def gather(self, said: T) -> list[T]:
@@ -177,7 +177,7 @@ class Ranks:
         with suppress(RuntimeError):
             if self.store is not None and self.store.check([_LAST_WORD]):
                 code, word = json.loads(self.store.get(_LAST_WORD))
-                told = _shared(RankLostError(f"another process ended this run: {word} (its own output says more)"))
+                told = shared(RankLostError(f"another process ended this run: {word} (its own output says more)"))
                 told.exit_code = code
                 return told
         first_line = re.sub(r"^\[\S*\] ", "", str(error).splitlines()[0]).split(". This is")[0]
@@ -222,7 +222,7 @@ def _meet(patience: timedelta) -> Any:
     return store
 
 
-def _shared(error: E) -> E:
+def shared(error: E) -> E:
     """Every rank raises it."""
     if isinstance(error, AlignError):
         error.is_shared = True
