@@ -1,0 +1,289 @@
+"""Ledger: every call to a paid teacher, on disk before it is sent and again when it is answered.
+
+An answer that was paid for is never lost and never bought twice: equal calls find the recorded answer, and equal calls
+under way wait for one request. What cannot be known, because a process died or a connection broke after sending, is
+kept as an unknown outcome and counted as spent at its worst case. So is a call under way, which is why a budget holds
+across processes and kills.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from align.errors import AnswerError, ConfigError
+from align.teachers.budget import Budget
+from align.teachers.ledger_file import lock, refuse_network_disk, unlock
+from align.teachers.ledger_store import LedgerStore
+
+DRAIN_S = 60.0
+"""How long closing waits for the answers that are on their way."""
+
+
+class State(Enum):
+    """What became of a request."""
+
+    SENT = "sent"
+    """It may be on its way; found after a kill, it becomes `UNKNOWN`."""
+    ANSWERED = "answered"
+    """There is a recorded answer."""
+    FAILED = "failed"
+    """This call has no answer, for a reason that asking again does not change."""
+    REFUSED = "refused"
+    """It did not reach the model, or was turned away: nothing was bought."""
+    UNKNOWN = "unknown"
+    """It may have been answered and paid for; the answer is gone."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What makes two calls equal."""
+
+    teacher: str
+    """The teacher's declared name; a group of equal endpoints is one teacher."""
+    model: str
+    body: Mapping[str, Any]
+    """Everything else that was asked: messages and every sampling parameter."""
+    index: int = 0
+    """Which of several answers to the same messages."""
+
+    @cached_property
+    def body_json(self) -> str:
+        return json.dumps({**self.body, "index": self.index}, sort_keys=True, ensure_ascii=False)
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of all of it."""
+        parts = json.dumps([self.teacher, self.model, self.body_json], ensure_ascii=False)
+        return hashlib.sha256(parts.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back, as it is recorded."""
+
+    text: str
+    reasoning: str
+    finish_reason: str
+    model: str
+    """As the server names it."""
+    prompt_tokens: int | None
+    """None where the server did not say; so below."""
+    cached_tokens: int | None
+    completion_tokens: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a request ended."""
+
+    state: State
+    cost: int | None = 0
+    """In billionths of the currency; None keeps the reserved worst case."""
+    reason: str = ""
+    answer: Answer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A request that may be on its way."""
+
+    id: int
+    key: str
+    worst_case: int
+    task: asyncio.Task[Any] | None
+
+
+class Ledger:
+    """One file of calls and answers, written by one process at a time. Use it as `async with Ledger.open(path)`."""
+
+    def __init__(self, path: Path, run: str, budget: Budget, asks_failed_again: bool) -> None:
+        """Use `open`."""
+        self.path = path
+        self.run = run
+        self.budget = budget
+        self._asks_failed_again = asks_failed_again
+        self._lock = lock(path)
+        try:
+            self._store = LedgerStore(path)
+            self._settle_what_a_kill_left()
+            self._next_id = int(self._store.read("SELECT coalesce(max(id), 0) FROM entries")[0][0] or 0) + 1
+            budget.start(self._spent())
+        except BaseException:
+            unlock(self._lock)
+            raise
+        self._under_way: dict[str, tuple[str, asyncio.Task[Answer]]] = {}
+        self._on_the_wire: dict[int, Entry] = {}
+        self._is_closing = False
+
+    @classmethod
+    def open(
+        cls, path: str | Path, run: str = "", budget: Budget | None = None, asks_failed_again: bool = False
+    ) -> Ledger:
+        """Open or make a ledger.
+
+        `run` is the name that spending is summed under, and that `budget` holds for. `asks_failed_again` asks calls
+        anew that failed for a reason of their own, such as a refused prompt.
+
+        Raises:
+            RefusedError: another process is writing into it.
+            ConfigError: the file is not a ledger, or lies on a network disk.
+        """
+        path = Path(path)
+        refuse_network_disk(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return cls(path, run, budget or Budget(), asks_failed_again)
+
+    async def __aenter__(self) -> Ledger:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def register(self, teacher: str, urls: Sequence[str], is_confirmed: bool = False) -> None:
+        """Note where a teacher stands.
+
+        Raises:
+            ConfigError: it stood elsewhere before, and nobody has confirmed that it is the same one.
+        """
+        now = json.dumps(sorted(urls))
+        found = self._store.read("SELECT urls FROM teachers WHERE name = ?", teacher)
+        before = str(found[0][0]) if found else now
+        if before != now and not is_confirmed:
+            raise ConfigError(
+                f"teacher {teacher}: stood at {_listed(before)} before and now at {_listed(now)}, and its recorded "
+                "answers would be taken for those of the new place; give it another name: or, if the same model "
+                "answers there, confirm with same_teacher=true"
+            )
+        if before != now or not found:
+            self._store.write("INSERT OR REPLACE INTO teachers VALUES (?, ?)", teacher, now)
+
+    async def answer(self, call: Call, ask: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The recorded answer, that of an equal call under way, or what `ask` brings.
+
+        `ask` sends requests, each between `begin` and `settle`. It goes on if the caller is cancelled, until `drain`.
+
+        Raises:
+            AnswerError: this call has failed before.
+        """
+        if (recorded := self._recorded(call.key)) is not None:
+            return recorded
+        if call.key not in self._under_way:
+            task = asyncio.ensure_future(_as_coroutine(ask))
+            self._under_way[call.key] = call.teacher, task
+            task.add_done_callback(lambda done: self._finish(call.key, done))
+        return await asyncio.shield(self._under_way[call.key][1])
+
+    async def begin(self, call: Call, worst_case: int, currency: str) -> Entry:
+        """Reserve the worst case and note that a request will be sent; it may be sent when this returns.
+
+        Raises:
+            BudgetError: the budget does not allow it.
+        """
+        await self.budget.reserve(worst_case, currency)
+        if self._is_closing:
+            self.budget.settle(worst_case, 0, currency)
+            raise asyncio.CancelledError("the ledger is closing")
+        entry = Entry(self._next_id, call.key, worst_case, asyncio.current_task())
+        self._next_id += 1
+        self._on_the_wire[entry.id] = entry
+        self._store.write(
+            "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", call.key, call.teacher, call.model, call.body_json
+        )
+        values = (entry.id, call.key, self.run, time.time(), currency, worst_case, State.SENT.value)
+        try:
+            await self._store.write(
+                "INSERT INTO entries (id, key, run, sent_at, currency, cost, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *values,
+            )
+        except BaseException:  # cancelled, or the disk is full: nothing will be sent
+            self.settle(entry, Outcome(State.REFUSED, reason="not_sent"), currency)
+            raise
+        return entry
+
+    def settle(self, entry: Entry, outcome: Outcome, currency: str) -> asyncio.Future[None]:
+        """Note how a request ended; the future is done when that is on disk."""
+        cost = entry.worst_case if outcome.cost is None else outcome.cost
+        self.budget.settle(entry.worst_case, cost, currency)
+        del self._on_the_wire[entry.id]
+        answer = astuple(outcome.answer) if outcome.answer is not None else (None,) * 7
+        return self._store.write(
+            "UPDATE entries SET state = ?, cost = ?, settled_at = ?, reason = ?, text = ?, reasoning = ?, "
+            "finish_reason = ?, model = ?, prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? WHERE id = ?",
+            *(outcome.state.value, cost, time.time(), outcome.reason, *answer, entry.id),
+        )
+
+    async def drain(self, teacher: str | None = None, seconds: float = DRAIN_S) -> None:
+        """End what is under way (of one teacher): requests on the wire are waited for, all else is cancelled."""
+        sending = {entry.task for entry in self._on_the_wire.values()}
+        tasks = [task for name, task in self._under_way.values() if teacher in (None, name)]
+        for task in tasks:
+            if task not in sending:
+                task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def aclose(self) -> None:
+        """Wait for what is on the wire, write everything, and let another process in."""
+        if self._lock < 0:
+            return
+        self._is_closing = True
+        await self.drain()
+        await asyncio.to_thread(self._store.close)
+        unlock(self._lock)
+        self._lock = -1
+
+    def _recorded(self, key: str) -> Answer | None:
+        found = self._store.read(
+            "SELECT state, reason, text, reasoning, finish_reason, model, prompt_tokens, cached_tokens, "
+            "completion_tokens FROM entries WHERE key = ? AND state IN ('answered', 'failed') ORDER BY state LIMIT 1",
+            key,
+        )
+        if not found:
+            return None
+        state, reason, *answer = found[0]
+        if state == State.ANSWERED.value:
+            return Answer(*answer)  # type: ignore[arg-type]  # columns of the schema
+        if self._asks_failed_again:
+            return None
+        slug, _, detail = str(reason).partition(": ")
+        raise AnswerError(slug, detail)
+
+    def _finish(self, key: str, task: asyncio.Task[Answer]) -> None:
+        del self._under_way[key]
+        if not task.cancelled():
+            task.exception()  # whoever waited has it; if nobody did, it is in the ledger
+
+    def _settle_what_a_kill_left(self) -> None:
+        """No other process writes here, so what is still open belongs to one that is gone."""
+        self._store.change(
+            "UPDATE entries SET state = 'unknown', settled_at = ?, reason = 'killed' WHERE state = 'sent'", time.time()
+        )
+
+    def _spent(self) -> int:
+        found = self._store.read(
+            "SELECT coalesce(sum(cost), 0) FROM entries WHERE run = ? AND currency = ?", self.run, self.budget.currency
+        )
+        return int(found[0][0] or 0)
+
+
+async def _as_coroutine(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    return await ask()
+
+
+def _listed(urls: str) -> str:
+    return ", ".join(json.loads(urls))
