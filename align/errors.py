@@ -28,13 +28,15 @@ class DataError(AlignError):
 
 
 class AnswerError(DataError):
-    """A teacher has no answer for one call, now or later; the other calls go on. A builder drops the row."""
+    """A teacher has no answer for one call; the others go on. A builder drops the row."""
 
-    def __init__(self, reason: str, detail: str) -> None:
+    def __init__(self, reason: str, detail: str, is_final: bool = True) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         """Short slug that dropped rows are counted by, such as `bad_request`."""
         self.detail = detail
+        self.is_final = is_final
+        """Whether asking again later would bring the same; else the row is not written off."""
 
 
 class AuthError(AlignError):

@@ -28,7 +28,7 @@ ALLOWED = {
     "scoring": {"errors"},
     "data": {"config", "errors"},
     "runs": {"config", "errors", "redact", "yaml_file"},
-    "teachers": {"models", "data", "config", "errors"},
+    "teachers": {"models", "data", "config", "errors", "redact", "yaml_file"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
     "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
     "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},

@@ -9,98 +9,21 @@ across processes and kills.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
-from enum import Enum
-from functools import cached_property
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from align.errors import AnswerError, ConfigError
 from align.teachers.budget import Budget
+from align.teachers.ledger_entry import Answer, Call, Entry, Outcome, State
 from align.teachers.ledger_file import lock, refuse_network_disk, unlock
 from align.teachers.ledger_store import LedgerStore
 
 DRAIN_S = 60.0
 """How long closing waits for the answers that are on their way."""
-
-
-class State(Enum):
-    """What became of a request."""
-
-    SENT = "sent"
-    """It may be on its way; found after a kill, it becomes `UNKNOWN`."""
-    ANSWERED = "answered"
-    """There is a recorded answer."""
-    FAILED = "failed"
-    """This call has no answer, for a reason that asking again does not change."""
-    REFUSED = "refused"
-    """It did not reach the model, or was turned away: nothing was bought."""
-    UNKNOWN = "unknown"
-    """It may have been answered and paid for; the answer is gone."""
-
-
-@dataclass(frozen=True)
-class Call:
-    """What makes two calls equal."""
-
-    teacher: str
-    """The teacher's declared name; a group of equal endpoints is one teacher."""
-    model: str
-    body: Mapping[str, Any]
-    """Everything else that was asked: messages and every sampling parameter."""
-    index: int = 0
-    """Which of several answers to the same messages."""
-
-    @cached_property
-    def body_json(self) -> str:
-        return json.dumps({**self.body, "index": self.index}, sort_keys=True, ensure_ascii=False)
-
-    @cached_property
-    def key(self) -> str:
-        """sha256 of all of it."""
-        parts = json.dumps([self.teacher, self.model, self.body_json], ensure_ascii=False)
-        return hashlib.sha256(parts.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, as it is recorded."""
-
-    text: str
-    reasoning: str
-    finish_reason: str
-    model: str
-    """As the server names it."""
-    prompt_tokens: int | None
-    """None where the server did not say; so below."""
-    cached_tokens: int | None
-    completion_tokens: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a request ended."""
-
-    state: State
-    cost: int | None = 0
-    """In billionths of the currency; None keeps the reserved worst case."""
-    reason: str = ""
-    answer: Answer | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A request that may be on its way."""
-
-    id: int
-    key: str
-    worst_case: int
-    task: asyncio.Task[Any] | None
 
 
 class Ledger:

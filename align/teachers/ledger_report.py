@@ -74,7 +74,7 @@ def spending(path: str | Path) -> list[Spending]:
 
 def unknown_outcomes(path: str | Path) -> list[UnknownOutcome]:
     """All of them, oldest first."""
-    return [UnknownOutcome(*facts, body=json.loads(body)) for *facts, body in _rows(path, _UNKNOWN)]
+    return [UnknownOutcome(*(*facts, json.loads(body))) for *facts, body in _rows(path, _UNKNOWN)]
 
 
 def export(path: str | Path, target: str | Path) -> int:

@@ -9,7 +9,8 @@ import pytest
 
 from align.errors import BudgetError, ConfigError
 from align.teachers.budget import UNITS, Budget
-from align.teachers.ledger import Call, Ledger, Outcome, State
+from align.teachers.ledger import Ledger
+from align.teachers.ledger_entry import Call, Outcome, State
 
 
 async def spend(ledger: Ledger, text: str, worst_case: int, outcome: Outcome, paid: list[int]) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from align.errors import AnswerError, ConfigError, RefusedError, StorageError
-from align.teachers.ledger import Answer, Call, Ledger, Outcome, State
+from align.teachers.ledger import Ledger
+from align.teachers.ledger_entry import Answer, Call, Outcome, State
 from align.teachers.ledger_file import refuse_network_disk
 from align.teachers.ledger_report import export, spending, unknown_outcomes
 
@@ -184,7 +185,8 @@ def test_a_call_without_an_answer_is_asked_again(tmp_path, state):
 
 HOLDER = """
 import asyncio, sys
-from align.teachers.ledger import Call, Ledger
+from align.teachers.ledger import Ledger
+from align.teachers.ledger_entry import Call
 
 async def main():
     ledger = Ledger.open(sys.argv[1], run="r")
