@@ -51,18 +51,22 @@ class Pace:
         while self._accepted[0] < now - WINDOW_S:
             self._accepted.popleft()
 
-    def refuse(self, now: float, sent_at: float) -> None:
-        """A request was refused."""
+    def refuse(self, now: float, sent_at: float) -> bool:
+        """A request was refused; whether that is news."""
         if sent_at < self._cut_at:
-            return
-        recent = sum(1 for moment in self._accepted if moment >= now - WINDOW_S)
+            return False
+        recent = sum(1 for moment in self._accepted if moment >= now - WINDOW_S) / WINDOW_S
+        if recent > self.rate:  # the server still counts an earlier burst; this rate has not been tried yet
+            self._next_at = max(self._next_at, now + WINDOW_S / 4)
+            return False
         if recent:
-            self.rate = max(SLOWEST, CUT_RATE * min(self.rate, recent / WINDOW_S))
+            self.rate = max(SLOWEST, CUT_RATE * min(self.rate, recent))
         else:
             self.rate = max(SLOWEST, 0.5 * min(self.rate, _WITHOUT_A_HINT))
         self._cut_at = self._grown_at = now
         self._next_at = now + 1 / self.rate
         self._is_binding = False
+        return True
 
     def _grow(self, now: float) -> None:
         """Grows only while it holds requests back, else it says nothing about the server."""
@@ -83,7 +87,6 @@ class Limiter:
         self.in_flight = 0
         self.num_refused = 0
         self._cap = concurrency
-        self._cut_at = -math.inf
         self._paused_until = -math.inf
 
     @property
@@ -114,8 +117,6 @@ class Limiter:
     def refuse(self, now: float, sent_at: float, wait_s: float | None) -> None:
         """A request was refused; `wait_s` is what the server asks for, None if it does not say."""
         self.num_refused += 1
-        self.pace.refuse(now, sent_at)
-        if sent_at >= self._cut_at:
+        if self.pace.refuse(now, sent_at):
             self.limit = max(1.0, self.limit * CUT_CONCURRENCY)
-            self._cut_at = now
         self._paused_until = max(self._paused_until, now + (wait_s or 0.0))
