@@ -272,7 +272,7 @@ def test_closing_keeps_what_is_on_the_wire(tmp_path):
 
 def test_the_key_goes_out_in_the_header_and_appears_in_no_byte_that_is_left(tmp_path, capfd):
     """Servers repeat keys in errors and answers; nothing that is printed, raised or written may hold it."""
-    where = dict(key=Key(CANARY), same_teacher=True)
+    where = {"key": Key(CANARY), "same_teacher": True}
     replies = [
         answer(f"your key is {CANARY}", model=f"m {CANARY}"),
         error(401, f"Incorrect API key provided: {CANARY}"),
