@@ -12,7 +12,6 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 
@@ -20,8 +19,9 @@ from align.errors import AnswerError, ConfigError
 from align.teachers.budget import Budget
 from align.teachers.ledger_entry import Answer, Call, Entry, Outcome, State
 from align.teachers.ledger_file import lock, refuse_network_disk, unlock
-from align.teachers.ledger_store import LedgerStore
+from align.teachers.ledger_store import FIXED, LedgerStore, Value
 
+_NO_ANSWER: tuple[Value, ...] = (None,) * 7
 DRAIN_S = 60.0
 """How long closing waits for the answers that are on their way."""
 
@@ -90,7 +90,7 @@ class Ledger:
                 "answers there, confirm with same_teacher=true"
             )
         if before != now or not found:
-            self._store.write("INSERT OR REPLACE INTO teachers VALUES (?, ?)", teacher, now)
+            self._store.change("INSERT OR REPLACE INTO teachers VALUES (?, ?)", teacher, now)
 
     async def answer(self, call: Call, ask: Callable[[], Awaitable[Answer]]) -> Answer:
         """The recorded answer, that of an equal call under way, or what `ask` brings.
@@ -121,15 +121,9 @@ class Ledger:
         entry = Entry(self._next_id, call.key, worst_case, asyncio.current_task())
         self._next_id += 1
         self._on_the_wire[entry.id] = entry
-        self._store.write(
-            "INSERT OR IGNORE INTO requests VALUES (?, ?, ?, ?)", call.key, call.teacher, call.model, call.body_json
-        )
-        values = (entry.id, call.key, self.run, time.time(), currency, worst_case, State.SENT.value)
+        asked = (entry.id, call.key, self.run, call.teacher, call.model, call.body_json, time.time(), currency)
         try:
-            await self._store.write(
-                "INSERT INTO entries (id, key, run, sent_at, currency, cost, state) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *values,
-            )
+            await self._store.put((*asked, worst_case, State.SENT.value, None, "", *_NO_ANSWER))
         except BaseException:  # cancelled, or the disk is full: nothing will be sent
             self.settle(entry, Outcome(State.REFUSED, reason="not_sent"), currency)
             raise
@@ -140,11 +134,10 @@ class Ledger:
         cost = entry.worst_case if outcome.cost is None else outcome.cost
         self.budget.settle(entry.worst_case, cost, currency)
         del self._on_the_wire[entry.id]
-        answer = astuple(outcome.answer) if outcome.answer is not None else (None,) * 7
-        return self._store.write(
-            "UPDATE entries SET state = ?, cost = ?, settled_at = ?, reason = ?, text = ?, reasoning = ?, "
-            "finish_reason = ?, model = ?, prompt_tokens = ?, cached_tokens = ?, completion_tokens = ? WHERE id = ?",
-            *(outcome.state.value, cost, time.time(), outcome.reason, *answer, entry.id),
+        answer = outcome.answer.columns if outcome.answer is not None else _NO_ANSWER
+        stands_there = ("",) * (len(FIXED) - 1)
+        return self._store.put(
+            (entry.id, *stands_there, cost, outcome.state.value, time.time(), outcome.reason, *answer)
         )
 
     async def drain(self, teacher: str | None = None, seconds: float = DRAIN_S) -> None:
@@ -172,7 +165,7 @@ class Ledger:
 
     def _recorded(self, key: str) -> Answer | None:
         found = self._store.read(
-            "SELECT state, reason, text, reasoning, finish_reason, model, prompt_tokens, cached_tokens, "
+            "SELECT state, reason, text, reasoning, finish_reason, answered_by, prompt_tokens, cached_tokens, "
             "completion_tokens FROM entries WHERE key = ? AND state IN ('answered', 'failed') ORDER BY state LIMIT 1",
             key,
         )

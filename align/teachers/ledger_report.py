@@ -11,23 +11,23 @@ from typing import Any
 from align.teachers.ledger_store import connect
 
 _LINES = """
-SELECT entries.run, requests.model, date(entries.sent_at, 'unixepoch', 'localtime') AS day, entries.currency,
-    sum(entries.state = 'answered'), sum(entries.state = 'failed'), sum(entries.state = 'refused'),
-    sum(entries.state IN ('unknown', 'sent')),
-    coalesce(sum(entries.prompt_tokens), 0), coalesce(sum(entries.completion_tokens), 0),
-    sum(entries.cost), sum(iif(entries.state IN ('unknown', 'sent'), entries.cost, 0))
-FROM entries JOIN requests USING (key) GROUP BY 1, 2, 3, 4 ORDER BY 3, 1, 2, 4
+SELECT run, model, date(sent_at, 'unixepoch', 'localtime') AS day, currency,
+    sum(state = 'answered'), sum(state = 'failed'), sum(state = 'refused'),
+    sum(state IN ('unknown', 'sent')),
+    coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
+    sum(cost), sum(iif(state IN ('unknown', 'sent'), cost, 0))
+FROM entries GROUP BY 1, 2, 3, 4 ORDER BY 3, 1, 2, 4
 """
 _UNKNOWN = """
-SELECT entries.sent_at, entries.run, requests.teacher, requests.model, entries.reason, entries.cost, entries.currency,
-    requests.body
-FROM entries JOIN requests USING (key) WHERE entries.state IN ('unknown', 'sent') ORDER BY entries.id
+SELECT sent_at, run, teacher, model, reason, cost, currency,
+    body
+FROM entries WHERE state IN ('unknown', 'sent') ORDER BY id
 """
 _ANSWERS = """
-SELECT requests.teacher, requests.model, requests.body, entries.state, entries.reason, entries.text, entries.reasoning,
-    entries.finish_reason, entries.model, entries.prompt_tokens, entries.cached_tokens, entries.completion_tokens,
-    entries.cost, entries.currency, entries.run, entries.sent_at, entries.key
-FROM entries JOIN requests USING (key) WHERE entries.state IN ('answered', 'failed') ORDER BY entries.id
+SELECT teacher, model, body, state, reason, text, reasoning,
+    finish_reason, answered_by, prompt_tokens, cached_tokens, completion_tokens,
+    cost, currency, run, sent_at, key
+FROM entries WHERE state IN ('answered', 'failed') ORDER BY id
 """
 
 

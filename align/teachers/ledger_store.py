@@ -1,7 +1,7 @@
 """Ledger store: the SQLite file behind a ledger, with one thread that writes and commits in groups.
 
 While one group is on its way to the disk, what comes in meanwhile gathers into the next, so a commit is shared by all
-the calls that wait for it. The order of writing is the order of `write`.
+the calls that wait for it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,33 @@ VERSION = 1
 _APPLICATION = 0x616C676E
 """Marks the file as a ledger (`PRAGMA application_id`): "algn"."""
 
-_SCHEMA = """
+COLUMNS = (
+    *("id", "key", "run", "teacher", "model", "body", "sent_at", "currency", "cost", "state", "settled_at", "reason"),
+    *("text", "reasoning", "finish_reason", "answered_by", "prompt_tokens", "cached_tokens", "completion_tokens"),
+)
+"""Of an entry: one request that may have gone out. Money is in billionths of its currency, times are seconds since
+1970, `body` is what was asked, as JSON."""
+FIXED = COLUMNS[:8]
+"""Written when a request is sent, and not changed when it is settled."""
+
+_SCHEMA = f"""
 CREATE TABLE teachers (name TEXT PRIMARY KEY, urls TEXT NOT NULL);
-CREATE TABLE requests (key TEXT PRIMARY KEY, teacher TEXT NOT NULL, model TEXT NOT NULL, body TEXT NOT NULL)
-    WITHOUT ROWID;
-CREATE TABLE entries (
-    id INTEGER PRIMARY KEY, key TEXT NOT NULL, run TEXT NOT NULL, sent_at REAL NOT NULL,
-    currency TEXT NOT NULL, cost INTEGER NOT NULL,
-    state TEXT NOT NULL, settled_at REAL, reason TEXT NOT NULL DEFAULT '',
-    text TEXT, reasoning TEXT, finish_reason TEXT, model TEXT,
-    prompt_tokens INTEGER, cached_tokens INTEGER, completion_tokens INTEGER
-);
+CREATE TABLE entries (id INTEGER PRIMARY KEY, {", ".join(COLUMNS[1:])});
 CREATE INDEX entries_by_key ON entries (key, state);
 CREATE INDEX entries_by_run ON entries (run, currency, state, cost);
 """
-"""One entry is one request that may have gone out. Money is in billionths of its currency."""
+_PUT = f"INSERT INTO entries ({', '.join(COLUMNS)}) VALUES %s ON CONFLICT (id) DO UPDATE SET " + ", ".join(
+    f"{name} = excluded.{name}" for name in COLUMNS if name not in FIXED
+)
+_MARKS = f"({', '.join('?' * len(COLUMNS))})"
+_ROWS_A_STATEMENT = 256
+"""Each statement hands the interpreter's lock over and back, which takes milliseconds while the other thread is busy;
+so one statement, which is its own transaction, puts all rows of a group."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Write:
-    sql: str
-    values: Sequence[Value]
+class _Put:
+    row: Sequence[Value]
     future: asyncio.Future[None]
 
 
@@ -54,7 +60,8 @@ class LedgerStore:
         """Raises ConfigError if the file is not a ledger, or one of a newer version."""
         self.path = path
         self._reader = connect(path)
-        self._waiting: list[_Write] = []
+        self._writer = connect(path)
+        self._waiting: list[_Put] = []
         self._changed = threading.Condition()
         self._is_closing = False
         self._failure: StorageError | None = None
@@ -66,21 +73,21 @@ class LedgerStore:
         return self._reader.execute(sql, values).fetchall()
 
     def change(self, sql: str, *values: Value) -> None:
-        """A change at once, before anything is written through the thread."""
+        """Anything else, at once, before anything is written through the thread."""
         self._reader.execute(sql, values)
 
-    def write(self, sql: str, *values: Value) -> asyncio.Future[None]:
-        """Hand over a change; the future is done when it is on disk.
+    def put(self, row: Sequence[Value]) -> asyncio.Future[None]:
+        """Hand over an entry, new or settled, as `COLUMNS`; the future is done when it is on disk.
 
         Raises:
-            StorageError: (from the future) the disk refused; nothing of this group was written.
+            StorageError: (from the future) the disk refused; this group was not written whole.
         """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._changed:
             if self._failure is not None:
                 _fail(future, self._failure)
                 return future
-            self._waiting.append(_Write(sql, values, future))
+            self._waiting.append(_Put(row, future))
             self._changed.notify()
         return future
 
@@ -90,17 +97,14 @@ class LedgerStore:
             self._is_closing = True
             self._changed.notify()
         self._thread.join()
+        self._writer.close()
         self._reader.close()
 
     def _work(self) -> None:
-        database = connect(self.path)
-        try:
-            while group := self._next_group():
-                self._commit(database, group)
-        finally:
-            database.close()
+        while group := self._next_group():
+            self._commit(group)
 
-    def _next_group(self) -> list[_Write]:
+    def _next_group(self) -> list[_Put]:
         """What has come in since the last commit; empty at the end."""
         with self._changed:
             while not self._waiting and not self._is_closing:
@@ -108,17 +112,14 @@ class LedgerStore:
             group, self._waiting = self._waiting, []
         return group
 
-    def _commit(self, database: sqlite3.Connection, group: list[_Write]) -> None:
-        failure = self._failure
+    def _commit(self, group: list[_Put]) -> None:
+        database, failure = self._writer, self._failure
         if failure is None:
             try:
-                database.execute("BEGIN IMMEDIATE")
-                for write in group:
-                    database.execute(write.sql, write.values)
-                database.execute("COMMIT")
+                for first in range(0, len(group), _ROWS_A_STATEMENT):
+                    rows = [put.row for put in group[first : first + _ROWS_A_STATEMENT]]
+                    database.execute(_PUT % ", ".join([_MARKS] * len(rows)), [value for row in rows for value in row])
             except sqlite3.Error as error:
-                with suppress(sqlite3.Error):
-                    database.execute("ROLLBACK")
                 failure = self._failure = StorageError(
                     f"ledger {self.path}: {error}; what was written before is whole. Free some space and repeat the "
                     "command."
@@ -127,14 +128,14 @@ class LedgerStore:
             group[0].future.get_loop().call_soon_threadsafe(_finish, group, failure)
 
 
-def _finish(group: list[_Write], failure: StorageError | None) -> None:
-    for write in group:
-        if write.future.done():
+def _finish(group: list[_Put], failure: StorageError | None) -> None:
+    for put in group:
+        if put.future.done():
             continue
         if failure is None:
-            write.future.set_result(None)
+            put.future.set_result(None)
         else:
-            _fail(write.future, failure)
+            _fail(put.future, failure)
 
 
 def _fail(future: asyncio.Future[None], failure: StorageError) -> None:

@@ -78,7 +78,7 @@ def _read_choice(data: Mapping[str, Any], choice: Mapping[str, Any]) -> Reply:
     answer = Answer(
         text=text,
         reasoning=thoughts.strip(),
-        finish_reason=str(finish_reason),
+        finish_reason=_text(finish_reason),
         model=_text(data.get("model")),
         prompt_tokens=_count(usage.get("prompt_tokens")),
         cached_tokens=_count(cached),
@@ -88,7 +88,8 @@ def _read_choice(data: Mapping[str, Any], choice: Mapping[str, Any]) -> Reply:
 
 
 def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+    """Half of a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark."""
+    return value.encode(errors="replace").decode() if isinstance(value, str) else ""
 
 
 def _count(value: object) -> int | None:

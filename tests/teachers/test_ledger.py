@@ -293,6 +293,12 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path):
         Ledger.open(tmp_path / "l")
 
 
+def limit_pages(ledger: Ledger) -> None:
+    """As many as there are, from now on."""
+    with ledger._store._changed:
+        ledger._store._writer.execute("PRAGMA max_page_count = 1")
+
+
 def test_a_full_disk_reaches_every_caller_and_keeps_what_was_written(tmp_path):
     path = tmp_path / "l"
 
@@ -300,7 +306,7 @@ def test_a_full_disk_reaches_every_caller_and_keeps_what_was_written(tmp_path):
         async with Ledger.open(path) as ledger:
             shop = Shop(ledger)
             await shop.buy(call("first"))
-            await ledger._store.write("PRAGMA max_page_count = 1")
+            limit_pages(ledger)
             texts = [str(number) * 5000 for number in range(8)]
             return await asyncio.gather(*(shop.buy(call(text)) for text in texts), return_exceptions=True)
 

@@ -24,9 +24,7 @@ def rows_in(path: Path, state: str) -> list[tuple[str, str]]:
     """(row, text) of every entry in a state."""
     database = connect(path, is_read_only=True)
     try:
-        found = database.execute(
-            "SELECT body, text FROM entries JOIN requests USING (key) WHERE state = ? ORDER BY id", (state,)
-        ).fetchall()
+        found = database.execute("SELECT body, text FROM entries WHERE state = ? ORDER BY id", (state,)).fetchall()
     finally:
         database.close()
     return [(json.loads(body)["messages"][-1]["content"], text) for body, text in found]

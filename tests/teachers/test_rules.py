@@ -235,7 +235,7 @@ def test_an_answer_without_token_counts_is_kept_counted_at_its_worst_case_and_sa
 def test_another_model_in_the_reply_is_recorded_and_said_once(tmp_path, echoed, is_same, capfd):
     with Server(lambda request: answer(model=echoed)) as server:
         ask(tmp_path, place(server.url), "a", "b")
-    assert entries(tmp_path, "model") == [echoed, echoed]
+    assert entries(tmp_path, "answered_by") == [echoed, echoed]
     assert capfd.readouterr().err.count("name another model: another") == (0 if is_same else 1)
 
 
