@@ -68,7 +68,6 @@ class EndpointTeacher:
         self._client = ChatClient(place, self._patience)
         self._num_answers = 0
         self._num_bad_requests = 0
-        self._is_closing = False
         ledger.register(place.name, place.urls, place.same_teacher)
 
     @property
@@ -96,8 +95,11 @@ class EndpointTeacher:
         return [_completion(answer, call.key) for answer, call in zip(found, calls, strict=True)]
 
     async def aclose(self) -> None:
-        """Wait for the answers that are on their way, and close the connections. The ledger stays open."""
-        self._is_closing = True
+        """Wait for the answers that are on their way, and close the connections. The ledger stays open.
+
+        Calls that were not sent yet fail with RuntimeError.
+        """
+        self._pool.stop(RuntimeError(f"the teacher {self.name} was closed"))
         await self._ledger.drain(self._place.name)
         await self._client.aclose()
 
@@ -127,8 +129,7 @@ class EndpointTeacher:
         worst_case = self._price.worst_case(most_prompt_tokens(messages), sampling.max_tokens) if self._price else 0
         num_tries = 0
         while True:
-            slot = await self._pool.acquire()
-            reply = await self._request(slot, call, payload, worst_case, messages)
+            reply = await self._request(call, payload, worst_case, messages)
             then = reply.rule.then
             if then is Then.ANSWER and reply.answer is not None:
                 return reply.answer
@@ -142,19 +143,22 @@ class EndpointTeacher:
                     )
                 await asyncio.sleep(self._patience.pause(num_tries - 1))
 
-    async def _request(
-        self, slot: Slot, call: Call, payload: bytes, worst_case: int, messages: Sequence[Message]
-    ) -> Reply:
+    async def _request(self, call: Call, payload: bytes, worst_case: int, messages: Sequence[Message]) -> Reply:
         """One request, noted before and after. What it says about the whole run is known before another one is sent."""
         currency = self._price.currency if self._price else ""
+        await self._pool.sit_down()
         try:
-            if self._is_closing:
-                raise asyncio.CancelledError("the teacher is closing")
             entry = await self._ledger.begin(call, worst_case, currency)
         except BaseException as error:
             if isinstance(error, AlignError):
                 self._pool.stop(error)
-            self._pool.give_back(slot)
+            self._pool.leave()
+            raise
+        try:
+            slot = await self._pool.acquire()
+        except BaseException:
+            self._ledger.settle(entry, Outcome(State.REFUSED, reason="not_sent"), currency)
+            self._pool.leave()
             raise
         reply, wait_s = Reply(RULES["reset"], "cancelled"), None
         try:

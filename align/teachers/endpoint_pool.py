@@ -1,8 +1,9 @@
 """Endpoint pool: which endpoint takes the next request, when one is set aside, and when the run has to end.
 
-Requests wait in one queue and go to the endpoint with the most room. An endpoint that cannot be reached, or that fails
-several times in a row, is set aside and tried again with one request at a time, at growing intervals. When no endpoint
-has answered for a while, everybody who waits gets the same error.
+A call first takes a seat, notes its intent, and then waits for a slot at the endpoint with the most room. There are a
+few more seats than slots, so that the intent of the next request is on disk when a slot becomes free. An endpoint that
+cannot be reached, or that fails several times in a row, is set aside and tried again with one request at a time, at
+growing intervals. When no endpoint has answered for a while, everybody who waits gets the same error.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from align.errors import AlignError, UnreachableError
+from align.errors import UnreachableError
 from align.teachers.limiter import Limiter
 from align.teachers.rules import Rule, Then
 
 _BAD_IN_A_ROW = 8
 """Failures in a row after which an endpoint is set aside that can be reached."""
+_AHEAD = 0.25
+"""Intents that are written ahead, as a share of the slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +81,43 @@ class EndpointPool:
     teacher: str
     endpoints: Sequence[Endpoint]
     patience: Patience
+    _standing: deque[asyncio.Future[None]] = field(default_factory=deque)
+    """Calls that want a seat."""
     _waiting: deque[asyncio.Future[Slot]] = field(default_factory=deque)
+    """Calls that have a seat and want a slot."""
+    _num_seated: int = 0
     _timer: asyncio.TimerHandle | None = None
     _failing_since: float | None = None
     _asked_to_wait_s: float = 0.0
-    _end: AlignError | None = None
+    _end: Exception | None = None
+
+    async def sit_down(self) -> None:
+        """Wait for a seat; given back by `report` or `leave`.
+
+        Raises:
+            UnreachableError: no endpoint answers any more.
+        """
+        if self._end is not None:
+            raise self._end
+        if not self._standing and self._num_seated < self._num_seats:
+            self._num_seated += 1
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._standing.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if _was_granted(future):
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        """Nothing will be sent from this seat."""
+        self._num_seated -= 1
+        self._hand_out()
 
     async def acquire(self) -> Slot:
-        """Wait for leave to send.
+        """Wait for leave to send, from a seat.
 
         Raises:
             UnreachableError: no endpoint answers any more.
@@ -97,18 +130,14 @@ class EndpointPool:
         try:
             return await future
         except asyncio.CancelledError:
-            if future.done() and not future.cancelled() and future.exception() is None:
-                self.give_back(future.result())
+            if _was_granted(future):
+                future.result().endpoint.limiter.end()
             raise
 
-    def give_back(self, slot: Slot) -> None:
-        """Nothing was sent."""
-        slot.endpoint.limiter.end()
-        self._hand_out()
-
     def report(self, slot: Slot, rule: Rule, detail: str, wait_s: float | None) -> None:
-        """A request has ended."""
+        """A request has ended; slot and seat are free."""
         now = time.monotonic()
+        self._num_seated -= 1
         endpoint, limiter = slot.endpoint, slot.endpoint.limiter
         limiter.end()
         if rule.then is Then.BACK_OFF:
@@ -123,13 +152,20 @@ class EndpointPool:
             self._failing_since, self._asked_to_wait_s = None, 0.0
         self._hand_out()
 
-    def stop(self, error: AlignError) -> None:
+    def stop(self, error: Exception) -> None:
         """Nothing more is sent; all who wait or come get this error."""
         self._end = self._end or error
-        while self._waiting:
-            future = self._waiting.popleft()
+        futures: list[asyncio.Future[Any]] = [*self._standing, *self._waiting]
+        for future in futures:
             if not future.done():
                 future.set_exception(self._end)
+        self._standing.clear()
+        self._waiting.clear()
+
+    @property
+    def _num_seats(self) -> int:
+        num_slots = sum(int(endpoint.limiter.limit) for endpoint in self.endpoints)
+        return num_slots + max(1, int(_AHEAD * num_slots))
 
     def _note_bad(self, now: float, slot: Slot, rule: Rule) -> None:
         endpoint = slot.endpoint
@@ -156,7 +192,12 @@ class EndpointPool:
             )
 
     def _hand_out(self) -> None:
-        """Give slots to those who wait, as far as there are any; else come back when there may be one."""
+        """Give seats and slots to those who wait, as far as there are any; else come back when there may be one."""
+        while self._standing and self._num_seated < self._num_seats:
+            standing = self._standing.popleft()
+            if not standing.done():
+                self._num_seated += 1
+                standing.set_result(None)
         now = time.monotonic()
         while self._waiting:
             if self._waiting[0].done():
@@ -176,3 +217,8 @@ class EndpointPool:
             self._timer = None
         if seconds < math.inf:
             self._timer = asyncio.get_running_loop().call_later(seconds, self._hand_out)
+
+
+def _was_granted(future: asyncio.Future[Any]) -> bool:
+    """Whether a caller was cancelled just after it got what it waited for."""
+    return future.done() and not future.cancelled() and future.exception() is None

@@ -219,6 +219,14 @@ def test_blank_lines_keep_a_request_alive(tmp_path):
     assert entries(tmp_path, "state") == ["answered"]
 
 
+def test_a_text_that_no_file_can_hold_is_mended(tmp_path):
+    body = b'{"choices": [{"message": {"content": "half \\ud83d, nul \\u0000"}, "finish_reason": "stop"}]}'
+    with Server(lambda request: Reply(body)) as server:
+        (completion,) = ask(tmp_path, place(server.url))
+        assert completion.text == "half ?, nul \0"
+        assert ask(tmp_path, place(server.url)) == [completion]
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": 0, "completion_tokens": 0}, {"prompt_tokens": "12"}])
 def test_an_answer_without_token_counts_is_kept_counted_at_its_worst_case_and_said_once(tmp_path, usage, capfd):
     with Server(lambda request: answer(usage=usage)) as server:
