@@ -77,6 +77,7 @@ class EndpointTeacher:
 
     @property
     def num_in_flight(self) -> int:
+        """Requests on the wire."""
         return sum(endpoint.limiter.in_flight for endpoint in self._pool.endpoints)
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, n: int = 1) -> list[Completion]:
@@ -100,7 +101,9 @@ class EndpointTeacher:
         Calls that were not sent yet fail with RuntimeError.
         """
         self._pool.stop(RuntimeError(f"the teacher {self.name} was closed"))
-        await self._ledger.drain(self._place.name)
+        if self.num_in_flight:
+            print(f"teacher {self.name}: waiting for {self.num_in_flight} answers on their way", file=sys.stderr)
+        await self._ledger.drain(self.name)
         await self._client.aclose()
 
     def _asked(self, messages: Sequence[Message], sampling: Sampling) -> dict[str, Any]:
@@ -134,7 +137,8 @@ class EndpointTeacher:
             if then is Then.ANSWER and reply.answer is not None:
                 return reply.answer
             if then is Then.FAIL:
-                raise AnswerError(reply.rule.seen, reply.detail or reply.rule.meaning)
+                is_final = reply.rule.state is State.FAILED
+                raise AnswerError(reply.rule.seen, reply.detail or reply.rule.meaning, is_final)
             if then is Then.RETRY:
                 num_tries += 1
                 if num_tries >= self._patience.max_tries:
@@ -203,7 +207,7 @@ class EndpointTeacher:
         reason = "" if rule.state is State.ANSWERED else f"{rule.seen}: {reply.detail}" if reply.detail else rule.seen
         if self._price and answer and answer.prompt_tokens is not None and answer.completion_tokens is not None:
             cost = self._price.cost(answer.prompt_tokens, answer.cached_tokens or 0, answer.completion_tokens)
-        elif rule.state is State.REFUSED or (rule.state is State.FAILED and answer is None):
+        elif rule.state is State.REFUSED or rule.seen == "bad_request":
             cost = 0
         return Outcome(rule.state, cost, reason, answer)
 
@@ -216,7 +220,7 @@ class EndpointTeacher:
             error = AuthError(f"{text}; the same command goes on from there")
         elif reply.rule.then is Then.STOP_CONFIG:
             error = ConfigError(f"{text}; check base_url and model")
-        elif wait_s is not None and wait_s > LONGEST_S:
+        elif reply.rule.then is Then.BACK_OFF and wait_s is not None and wait_s > LONGEST_S:
             error = UnreachableError(f"{text}; it asks to come back in {wait_s / 3600:.1f} hours")
         else:
             return None

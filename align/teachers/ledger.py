@@ -104,7 +104,7 @@ class Ledger:
             return recorded
         if call.key not in self._under_way:
             task = asyncio.ensure_future(_as_coroutine(ask))
-            self._under_way[call.key] = call.teacher, task
+            self._under_way[call.key] = f"{call.teacher}:{call.model}", task
             task.add_done_callback(lambda done: self._finish(call.key, done))
         return await asyncio.shield(self._under_way[call.key][1])
 
@@ -141,7 +141,10 @@ class Ledger:
         )
 
     async def drain(self, teacher: str | None = None, seconds: float = DRAIN_S) -> None:
-        """End what is under way (of one teacher): requests on the wire are waited for, all else is cancelled."""
+        """End what is under way: requests on the wire are waited for, all else is cancelled.
+
+        `teacher` is one of them, as `name:model`; None means all.
+        """
         sending = {entry.task for entry in self._on_the_wire.values()}
         tasks = [task for name, task in self._under_way.values() if teacher in (None, name)]
         for task in tasks:

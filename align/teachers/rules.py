@@ -76,7 +76,7 @@ RULES = {
         Rule("error_in_reply", *_LOST, "an error came back with HTTP 200"),
         Rule("no_choices", *_LOST, "the reply holds no choice"),
         Rule("no_content", *_LOST, "the reply holds no text"),
-        Rule("too_large", State.UNKNOWN, Then.FAIL, "the reply is larger than any answer can be"),
+        Rule("too_large", *_HOPELESS, "the reply is larger than any answer can be"),
         Rule("interrupted", *_LOST, "the server ran out of resources while it answered"),
         Rule("no_finish_reason", *_LOST, "the reply does not say whether the answer is whole"),
         Rule("prompt_truncated", *_HOPELESS, "the server cut the prompt; raise its context length"),

@@ -18,7 +18,7 @@ from align.teachers.place import Key, Place
 from align.teachers.presets import ANY, PRESETS, Preset
 from align.teachers.prices import SHIPPED, read_prices
 
-_LOCAL_ONLY = ("compute", "batch_size")
+_LOCAL_ONLY: tuple[str, ...] = ("compute", "batch_size")
 _ENDPOINT_ONLY = (*("name", "api_key_env", "concurrency", "requests_per_second", "thinking", "prices", "same_teacher"),)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LOOKS_LIKE_A_KEY = re.compile(r"^(sk|hf|gsk|xai|key|api)[-_](?=.*\d)", re.IGNORECASE)
@@ -74,6 +74,22 @@ class TeacherSettings(Settings):
     def is_endpoint(self) -> bool:
         """Whether it is asked over the network."""
         return self.endpoint is not None or self.base_url is not None
+
+    def identity(self) -> dict[str, object]:
+        """What shapes its answers; changing anything else asks nothing again."""
+        if not self.is_endpoint:
+            return self.model_dump(include={"model", *_LOCAL_ONLY})
+        return {"name": self.answers_as, "model": self.model, "thinking": self.thinking}
+
+    @property
+    def answers_as(self) -> str:
+        """The name that an endpoint's answers are recorded under."""
+        return self.name or self.endpoint or urlsplit(self._urls[0]).netloc
+
+    @property
+    def _urls(self) -> list[str]:
+        preset = PRESETS[self.endpoint] if self.endpoint else ANY
+        return [self.base_url] if isinstance(self.base_url, str) else self.base_url or [preset.base_url or ""]
 
     @field_validator("api_key_env")
     @classmethod
@@ -140,12 +156,11 @@ class TeacherSettings(Settings):
             ConfigError: the key is not in the environment, or the prices cannot be read.
         """
         preset = PRESETS[self.endpoint] if self.endpoint else ANY
-        urls = [self.base_url] if isinstance(self.base_url, str) else self.base_url or [preset.base_url or ""]
         prices = read_prices(self.prices or SHIPPED)
         return Place(
-            name=self.name or self.endpoint or urlsplit(urls[0]).netloc,
+            name=self.answers_as,
             model=self.model,
-            urls=tuple(urls),
+            urls=tuple(self._urls),
             preset=preset,
             key=self._key(preset),
             price=prices.get((self.endpoint or self.name or "", self.model)),

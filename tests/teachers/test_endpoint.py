@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 import time
 import traceback
@@ -19,7 +20,7 @@ from align.teachers.endpoint import EndpointTeacher
 from align.teachers.ledger import Ledger
 from align.teachers.place import Key
 from align.teachers.presets import PRESETS
-from tests.teachers.asking import HURRIED, SAMPLING, ask, closed_port, entries, place
+from tests.teachers.asking import HURRIED, PRICE, SAMPLING, ask, closed_port, entries, place
 from tests.teachers.server import Reply, Server, answer, error
 
 CANARY = "sk-canary-0123456789abcdef0123456789"
@@ -243,6 +244,42 @@ def test_the_budget_ends_a_run_cleanly_and_a_higher_one_goes_on(tmp_path):
         rest = ask(tmp_path, place(server.url), *texts, budget=Budget(100 * one_call, "CNY"))
         assert all(isinstance(result, Completion) for result in rest)
         assert len(server.requests) == 40 and num_before >= 10
+
+
+def charge_at_random(seed: int, charged: list[int]):
+    """A server that charges up to what it may, fails one time in five, and then has charged as often as not."""
+    numbers = random.Random(seed)
+
+    def behave(request):
+        usage = {"prompt_tokens": numbers.randint(1, 60), "completion_tokens": numbers.randint(1, 40)}
+        reply = answer(f"answer to {request.prompt}", usage=usage)
+        is_charged = numbers.random() < 0.9
+        if is_charged:
+            charged.append(PRICE.cost(usage["prompt_tokens"], 0, usage["completion_tokens"]))
+        if not is_charged or numbers.random() < 0.1:
+            reply = numbers.choice([Reply(is_reset=True), error(502), Reply(reply.body, num_bytes=50)])
+        reply.delay_s = numbers.uniform(0.0, 0.004)
+        return reply
+
+    return behave
+
+
+@pytest.mark.parametrize("seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 100))])
+def test_what_a_server_charges_never_passes_the_budget_with_sixty_four_in_flight_over_three_runs(tmp_path, seed):
+    charged: list[int] = []
+    budget = 25_000_000
+    with Server(charge_at_random(seed, charged)) as server:
+        for texts in (range(60), range(200), range(200)):
+            results = ask(
+                tmp_path,
+                place(server.url),
+                *map(str, texts),
+                budget=Budget(budget, "CNY"),
+                concurrency=64,
+                patience=replace(HURRIED, max_tries=50, unreachable_s=60),
+            )
+    assert any(isinstance(result, BudgetError) for result in results)
+    assert 0.5 * budget < sum(charged) <= sum(entries(tmp_path, "cost")) <= budget
 
 
 def test_a_budget_needs_a_price_unless_the_server_is_ones_own(tmp_path):

@@ -157,6 +157,7 @@ def test_when_none_of_the_first_requests_is_taken_the_settings_are_wrong_and_no_
         results = ask(tmp_path, place(server.url), *map(str, range(20)), concurrency=2)
     ended = [one for one in results if isinstance(one, ConfigError)]
     assert ended and "Model Not Exist" in str(ended[0])
+    assert all(not one.is_final for one in results if isinstance(one, AnswerError))
     assert len(server.requests) <= 6
     assert set(entries(tmp_path, "state")) == {"refused"}
 
@@ -198,7 +199,7 @@ def test_a_reply_larger_than_any_answer_is_not_read_to_its_end(tmp_path):
     with Server(lambda request: Reply(b" " * (17 * 1024 * 1024))) as server:
         (failed,) = ask(tmp_path, place(server.url))
     assert isinstance(failed, AnswerError) and failed.reason == "too_large"
-    assert entries(tmp_path, "state") == ["unknown"]
+    assert entries(tmp_path, "state", "cost") == [("failed", (85 * 2 + 40 * 8) * 1000)]
 
 
 @pytest.mark.parametrize("finish_reason", ["stop", "length", "content_filter", "tool_calls", "function_call", "novel"])

@@ -59,6 +59,14 @@ def test_a_server_of_ones_own_is_named_after_its_host_or_as_one_likes():
     assert (group.name, len(group.urls), group.key) == ("ours", 2, None)
 
 
+def test_only_what_shapes_an_answer_makes_another_teacher():
+    assert teacher().identity() == {"model": "m", "compute": "bfloat16", "batch_size": 64}
+    plain = teacher("endpoint=vllm").identity()
+    assert teacher("endpoint=vllm", "concurrency=3", "base_url=http://gpu2:8000/v1").identity() == plain
+    for word in ("name=other", "model=other", "thinking=true"):
+        assert teacher("endpoint=vllm", word).identity() != plain
+
+
 def test_the_key_comes_from_the_environment_and_is_asked_for_by_name(monkeypatch):
     monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="DEEPSEEK_API_KEY must hold the key of deepseek"):
