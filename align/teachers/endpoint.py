@@ -171,8 +171,11 @@ class EndpointTeacher:
             stop = self._stop(slot, reply, wait_s)
         finally:
             self._pool.report(slot, reply.rule, reply.detail, wait_s)
-            written = self._ledger.settle(entry, self._outcome(reply), currency)
+            outcome = self._outcome(reply)
+            written = self._ledger.settle(entry, outcome, currency)
         await written
+        if (outcome.cost or 0) > worst_case:
+            self._note("answers that cost more than max_tokens allows (thoughts, perhaps), so a budget may be passed")
         if stop is not None:
             raise stop
         return reply

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
-from typing_extensions import Self  # typing has it from Python 3.11 on
 
 from align.config import Settings, did_you_mean
 from align.errors import ConfigError
 from align.teachers.base import Sampling, Teacher
-from align.teachers.ledger import Ledger
 from align.teachers.place import Key, Place
 from align.teachers.presets import ANY, PRESETS, Preset
 from align.teachers.prices import SHIPPED, read_prices
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
+
+    from align.teachers.ledger import Ledger
 
 _LOCAL_ONLY: tuple[str, ...] = ("compute", "batch_size")
 _ENDPOINT_ONLY = (*("name", "api_key_env", "concurrency", "requests_per_second", "thinking", "prices", "same_teacher"),)

@@ -246,6 +246,15 @@ def test_the_budget_ends_a_run_cleanly_and_a_higher_one_goes_on(tmp_path):
         assert len(server.requests) == 40 and num_before >= 10
 
 
+def test_an_answer_that_costs_more_than_it_may_is_counted_in_full_and_said(tmp_path, capfd):
+    usage = {"prompt_tokens": 12, "completion_tokens": 4000}
+    with Server(lambda request: answer(usage=usage)) as server:
+        results = ask(tmp_path, place(server.url), *"abcd", budget=Budget(5_000_000, "CNY"), concurrency=1)
+    assert isinstance(results[0], Completion) and isinstance(results[3], BudgetError)
+    assert max(entries(tmp_path, "cost")) == PRICE.cost(12, 0, 4000)
+    assert "cost more than max_tokens allows" in capfd.readouterr().err
+
+
 def charge_at_random(seed: int, charged: list[int]):
     """A server that charges up to what it may, fails one time in five, and then has charged as often as not."""
     numbers = random.Random(seed)
