@@ -158,7 +158,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.serve:
         asyncio.run(serve())
-    num_requests, num_rounds = (600, 3) if arguments.check else (2000, 5)
+    num_requests, num_rounds = (600 if arguments.check else 2000), 3
     shapes = [(50, 0.05, 0.0), (200, 0.25, 0.0), (50, 0.05, 0.05), (200, 0.25, 0.05)]
     server = subprocess.Popen([sys.executable, __file__, "--serve"], stdout=subprocess.PIPE, text=True)
     try:
