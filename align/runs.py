@@ -12,19 +12,18 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from align.errors import STORAGE_ERRNOS, ConfigError, RefusedError, StorageError
+from align.errors import ConfigError, RefusedError, StorageError
+from align.records import differences, disk_may_refuse, read_json, write_json
 from align.redact import redact, redact_command
 from align.yaml_file import write_yaml
 
@@ -63,10 +62,10 @@ class RunFolder:
         Args:
             settings: all of them, written to `config.yaml`.
             identity: what makes the run this run (settings that change weights, data and model fingerprints).
-            anyway: take a folder in which another run finished, to train its checkpoint further.
+            anyway: take a folder in which another run finished or saved, to train its checkpoint further.
 
         Raises:
-            ConfigError: when another run finished in the folder.
+            ConfigError: when another run finished or saved in the folder; nothing in it is changed.
             RefusedError: when another process is writing into it.
         """
         folder = Path(path)
@@ -75,23 +74,29 @@ class RunFolder:
         settings, identity = redact(settings), redact(identity)
         key = _digest(identity)
         before = read_json(folder / "run.json")
-        if before and read_json(folder / "exit.json").get("code") == 0:
-            if before["identity"] == key:
-                os.close(lock)
-                return None
-            if not anyway:
-                os.close(lock)
-                lines = "\n  ".join(differences(before["identity_of"], identity))
-                raise ConfigError(
-                    f"{folder}: another run finished here; what is different now:\n  {lines}\n"
-                    "Choose another output_dir, or train its last checkpoint further with resume=anyway."
-                )
+        is_finished = bool(before) and read_json(folder / "exit.json").get("code") == 0
+        if is_finished and before["identity"] == key:
+            os.close(lock)
+            return None
+        if before and before["identity"] != key and not anyway and (is_finished or _has_checkpoints(folder)):
+            os.close(lock)
+            lines = "\n  ".join(differences(before["identity_of"], identity))
+            raise ConfigError(
+                f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different now:"
+                f"\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all the same "
+                "with resume=anyway."
+            )
+        _cut_half_line(folder / "metrics.jsonl")
         (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
         run = cls(folder, before.get("attempt", 0) + 1, lock)
-        with _disk_may_refuse(folder / "config.yaml", len(json.dumps(settings))):
+        with disk_may_refuse(folder / "config.yaml", len(json.dumps(settings))):
             write_yaml(folder / "config.yaml", dict(settings))
+        run._write_record(key, identity)
+        return run
+
+    def _write_record(self, key: str, identity: Mapping[str, Any]) -> None:
         record = {
-            "attempt": run.attempt,
+            "attempt": self.attempt,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command(),
             "python": sys.version.split()[0],
@@ -100,15 +105,14 @@ class RunFolder:
             "identity": key,
             "identity_of": identity,
         }
-        write_json(folder / "run.json", record)
-        return run
+        write_json(self.path / "run.json", record)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; it is on disk when this returns."""
         line = json.dumps({"attempt": self.attempt, "time": round(time.time(), 3), **row}, ensure_ascii=False)
         data = (line + "\n").encode()
         path = self.path / "metrics.jsonl"
-        with path.open("ab", buffering=0) as file, _disk_may_refuse(path, len(data)):
+        with path.open("ab", buffering=0) as file, disk_may_refuse(path, len(data)):
             size = file.tell()
             try:
                 if file.write(data) < len(data):
@@ -146,34 +150,6 @@ class RunFolder:
             cls(folder, read_json(folder / "run.json").get("attempt", 0), lock).finish(code, message)
 
 
-def write_json(path: Path, data: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write text so that a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with _disk_may_refuse(path, len(text.encode())):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one when there is no such file."""
-    if not path.exists():
-        return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return dict(data)
-
-
 def versions() -> dict[str, str]:
     """Installed versions of everything that shapes a run."""
     found = {}
@@ -195,11 +171,21 @@ def git_state() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line as it can be typed again, without secrets."""
+    """The command line as it can be typed again, launcher included, without secrets."""
     module = getattr(sys.modules.get("__main__"), "__spec__", None)
+    words = [word for word in sys.argv[1:] if not word.startswith(("--local_rank=", "--local-rank="))]
     if module is not None and module.name != "__main__" and not sys.argv[0].endswith("/align"):
-        return redact_command(["python", "-m", module.name.removesuffix(".__main__"), *sys.argv[1:]])
-    return redact_command([Path(sys.argv[0]).name, *sys.argv[1:]])
+        return redact_command([*_launcher(), module.name.removesuffix(".__main__"), *words])
+    return redact_command([Path(sys.argv[0]).name, *words])
+
+
+def _launcher() -> list[str]:
+    """How `-m` was reached; of several nodes only what is alike on all of them."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return ["torchrun", "--nproc_per_node", os.environ["LOCAL_WORLD_SIZE"], "-m"]
+    if "LOCAL_SIZE" in os.environ and "RANK" in os.environ:
+        return ["deepspeed", "--num_gpus", os.environ["LOCAL_SIZE"], "--module"]
+    return ["python", "-m"]
 
 
 def _git(*words: str) -> str:
@@ -211,31 +197,15 @@ def _digest(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-def differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Each leaf in which two JSON values differ, as `name: before → now`."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        keys = sorted({*before, *now})
-        return [
-            line
-            for key in keys
-            for line in differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
-        ]
-    return [] if before == now else [f"{name}: {before} → {now}"]
+def _has_checkpoints(folder: Path) -> bool:
+    return any(folder.glob("checkpoints/checkpoint-*/manifest.json"))
 
 
-@contextmanager
-def _disk_may_refuse(path: Path, num_bytes: int) -> Iterator[None]:
-    """What the disk refuses becomes an error with the number of bytes that were to be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in STORAGE_ERRNOS:
-            raise
-        free = shutil.disk_usage(path.parent).free
-        raise StorageError(
-            f"{path}: {error.strerror}: {num_bytes:,} bytes were to be written, {free:,} are free; what was written "
-            "before is whole. Free some space and repeat the command."
-        ) from error
+def _cut_half_line(path: Path) -> None:
+    """What a power cut left of a row; the next row must not be written behind it."""
+    if path.exists():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _lock(folder: Path) -> int:
@@ -252,7 +222,7 @@ def _lock(folder: Path) -> int:
             f"{folder}: {owner} is writing into this folder; wait for it, or choose another output_dir"
         ) from error
     owner = f"process {os.getpid()} on {socket.gethostname()}\n"
-    with _disk_may_refuse(folder / "lock", len(owner)):
+    with disk_may_refuse(folder / "lock", len(owner)):
         os.ftruncate(number, 0)
         os.write(number, owner.encode())
     return number

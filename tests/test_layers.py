@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "align"
 
-FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dotted", "redact"}
+FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dotted", "redact", "records"}
 ALLOWED = {
     "errors": set(),
     "redact": set(),
@@ -27,12 +27,13 @@ ALLOWED = {
     "gguf_folder": {"errors"},
     "scoring": {"errors"},
     "data": {"config", "errors"},
-    "runs": {"config", "errors", "redact", "yaml_file"},
+    "records": {"errors"},
+    "runs": {"config", "errors", "records", "redact", "yaml_file"},
     "teachers": {"models", "data", "config", "errors", "redact", "yaml_file"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
     "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
     "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
-    "training": {"models", "data", "runs", "config", "errors", "redact"},
+    "training": {"models", "data", "runs", "records", "config", "errors", "redact"},
     "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}

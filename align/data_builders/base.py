@@ -23,8 +23,8 @@ from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.report import BuildReport, Progress, print_report, write_card
 from align.data_builders.settings import BuilderSettings, Check
 from align.errors import DataError
+from align.records import write_json
 from align.rewards.base import Reward, score
-from align.runs import write_json
 from align.teachers.base import Completion
 from align.yaml_file import write_yaml
 

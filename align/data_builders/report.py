@@ -13,7 +13,8 @@ from align.data.pair import Dropped, Group, PreferencePair
 from align.data_builders.journal import Outcome
 from align.data_builders.prompts import PromptSet
 from align.data_builders.settings import BuilderSettings
-from align.runs import versions, write_text
+from align.records import write_text
+from align.runs import versions
 
 
 @dataclass(frozen=True)

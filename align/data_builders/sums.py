@@ -20,7 +20,8 @@ from align.data.instruction import Instruction
 from align.data.message import Message
 from align.data.task import Task
 from align.errors import ConfigError
-from align.runs import versions, write_text
+from align.records import write_text
+from align.runs import versions
 from align.yaml_file import write_yaml
 
 

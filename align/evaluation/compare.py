@@ -33,7 +33,7 @@ from align.evaluation.statistics import (
     win_rate_by_prompt,
 )
 from align.evaluation.verdict import Verdict, damage, decide
-from align.runs import read_json, write_json, write_text
+from align.records import read_json, write_json, write_text
 from align.teachers.base import Sampling
 from align.yaml_file import read_yaml
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from align import models
 from align.errors import EXIT_INTERRUPTED, ConfigError, PreemptedError, RefusedError
+from align.records import differences, read_json, write_json
 from align.redact import redact
-from align.runs import RunFolder, differences, read_json, versions, write_json
+from align.runs import RunFolder, versions
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -197,11 +198,14 @@ class Attempt:
         return {"weights": self.recipe.model_sha256, "adapter": saved} if is_adapter else {"weights": saved}
 
     def _counts(self, trainer: Trainer, movement: Movement) -> dict[str, Any]:
+        from align.training.zero import stage_in_force
+
         tokens, rows = self.recipe.tokens["train"], self.recipe.rows["train"]
         epochs = trainer.state.epoch or 0
         return {
             "processes": self.ranks.world_size,
             "backend": self.ranks.backend,
+            "zero_stage": stage_in_force(trainer),
             "rows": tokens.num_rows,
             "rows_too_long": tokens.num_too_long,
             "bad_rows": len(rows.bad),

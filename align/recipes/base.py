@@ -5,10 +5,8 @@ The base class owns the order (read rows, plan, build, check, train, save, repor
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -18,19 +16,14 @@ from align.command_line import entry_point
 from align.config import load_settings
 from align.data.files import RowFile, checked_rows
 from align.data.pair import Row
-from align.errors import EXIT_INTERRUPTED, AlignError, ConfigError, RefusedError
-from align.recipes.attempt import Attempt
-from align.recipes.explain import explain
+from align.errors import ConfigError, RefusedError
 from align.recipes.settings import HARMLESS_ARGUMENTS, RecipeSettings
-from align.redact import redact
-from align.runs import RunFolder, command, versions
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
     from align.training.ranks import Ranks
-    from align.training.stopping import StopRequest
     from align.training.tokens import TokenReport
 
 
@@ -153,90 +146,20 @@ class Recipe(ABC, Generic[S]):
         Raises:
             AlignError: for whatever stops the run on purpose.
         """
-        from align.training.stopping import StopRequest
+        from align.recipes.start import run_recipe
 
-        with StopRequest() as stop:
-            _set_up_libraries()
-            with self._recorded_refusal():
-                self.join()
-            with ExitStack() as stack:
-                if not self.ranks.is_first:  # rank 0 speaks for all; errors go to stderr
-                    stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
-                try:
-                    return self._run(stop)
-                except BaseException as error:
-                    self.ranks.leave_word(error)
-                    raise
+        return run_recipe(self)
 
     def join(self) -> None:
-        """Join the processes that a launcher started.
+        """Set up the libraries and join the processes that a launcher started; once.
 
         Raises:
             ConfigError: when `zero:` is given and no launcher started this process.
         """
-        from align.training.ranks import Ranks, was_launched
+        from align.recipes.start import join_processes
 
-        if self.settings.zero is not None and not was_launched():
-            raise ConfigError(
-                "zero: needs a launcher, also for one GPU; the same command with it is\n"
-                f"  deepspeed --num_gpus 1 --module {command().removeprefix('python -m ')}"
-            )
-        self.ranks = Ranks.join()
-
-    def _run(self, stop: StopRequest) -> dict[str, Any]:
-        with self._recorded_refusal():
-            self.ranks.agree(self._quick_identity)
-            identity = redact(self.ranks.agree(self.identity))
-        run = self._open(identity)
-        if run is None:
-            print(f"{self.settings.output_dir}: this run is already finished; nothing to do")
-            return {}
-        attempt = Attempt(self, run, self.ranks, stop, identity)
-        try:
-            result = attempt.train()
-        except BaseException as error:
-            explained = explain(error, self, attempt.guard)
-            if self.ranks.is_first:
-                run.finish(_exit_code(explained), str(explained) or type(explained).__name__)
-            if explained is error:
-                raise
-            raise explained from error
-        if self.ranks.is_first:
-            run.finish(0, "done")
-        return result
-
-    def _quick_identity(self) -> dict[str, Any]:
-        """What must be equal on all ranks and is known within seconds."""
-        data = {name: file.fingerprint for name, file in self.rows.items()}
-        return {"versions": versions(), "settings": redact(self.settings.model_dump(mode="json")), "data": data}
-
-    @contextmanager
-    def _recorded_refusal(self) -> Iterator[None]:
-        """What stops launched processes before there is a run stands in `exit.json` too: launchers replace the code."""
-        try:
-            yield
-        except AlignError as error:
-            if os.environ.get("RANK") == "0":
-                with suppress(AlignError, OSError):
-                    RunFolder.record_refusal(self.settings.output_dir, error.exit_code, str(error))
-            raise
-
-    def _open(self, identity: dict[str, Any]) -> RunFolder | None:
-        """Rank 0 takes the folder; the others must see it, since all of them write their part of a checkpoint."""
-        settings = self.settings.model_dump(mode="json")
-        own = None
-
-        def take() -> int | None:
-            nonlocal own
-            own = RunFolder.open(self.settings.output_dir, settings, identity, self.settings.resume == "anyway")
-            return own.attempt if own else None
-
-        attempt = self.ranks.first(take)
-        if attempt is None or self.ranks.is_first:
-            return own
-        if not (Path(self.settings.output_dir) / "run.json").is_file():
-            raise RefusedError(f"{self.ranks.name}: does not see {self.settings.output_dir}; all nodes must share it")
-        return RunFolder(Path(self.settings.output_dir), attempt)
+        if not hasattr(self, "ranks"):
+            self.ranks = join_processes(self.settings)
 
     def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
         """The rows that fit, as TRL takes them; None when there is no such file."""
@@ -312,9 +235,7 @@ class Recipe(ABC, Generic[S]):
 
     def prepare(self) -> Trainer:
         """Read the rows, print the plan and build the trainer, without starting a run."""
-        _set_up_libraries()
-        if not hasattr(self, "ranks"):
-            self.join()
+        self.join()
         self._print_plan()
         trainer = self.build_trainer()
         if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
@@ -332,25 +253,3 @@ class Recipe(ABC, Generic[S]):
         """Full training keeps float32 weights: a bfloat16 weight is too coarse for an AdamW step to change it."""
         has_adapter = self.settings.lora is not None or self.model.adapter is not None
         return "bfloat16" if self.settings.compute == "bfloat16" and has_adapter else "float32"
-
-
-def _exit_code(error: BaseException) -> int:
-    if isinstance(error, AlignError):
-        return error.exit_code
-    return EXIT_INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
-
-
-def _set_up_libraries() -> None:
-    """One line a step is enough; downloads from the hub keep their own bars."""
-    import torch
-
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports every trainer it builds
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"  # DeepSpeed unpickles its checkpoints with all that is in them
-    if not torch.accelerator.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # deepspeed warns when it has to find that out
-    import datasets
-    import transformers
-
-    datasets.disable_progress_bars()
-    transformers.utils.logging.disable_progress_bar()
-    models.silence_renames()

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from align.records import read_json, write_text
 from align.redact import redact
-from align.runs import read_json, write_text
 
 if TYPE_CHECKING:
     from align.recipes.settings import RecipeSettings

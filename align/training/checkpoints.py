@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from align.errors import StorageError
-from align.runs import read_json, write_json
+from align.records import read_json, write_json
 
 if TYPE_CHECKING:
     from align.training.ranks import Ranks

@@ -13,7 +13,7 @@ from typing import Any
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from align.errors import NumericalError, StorageError
-from align.runs import read_json, write_json
+from align.records import read_json, write_json
 from align.training.checkpoints import Checkpoint, Checkpoints
 from align.training.disk import bytes_of_checkpoint, storage_error
 from align.training.health import GRADIENT, LOSS, Health

@@ -100,7 +100,7 @@ def _taken_rows(inputs: Any) -> list[int]:
 
 
 def _all_finite(tensors: list[torch.Tensor]) -> bool:
-    """Sums carry every NaN and infinity on, at a sixth of what looking at each number costs; they may overflow too."""
+    """Sums carry every NaN and infinity on, at a tenth of what looking at each number costs; they may overflow too."""
     tensors = [tensor for tensor in tensors if tensor.numel()]
     if not tensors:
         return True

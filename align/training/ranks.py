@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 
 from align.errors import AlignError, RankLostError, RefusedError
-from align.runs import differences
+from align.records import differences
 
 T = TypeVar("T")
 E = TypeVar("E", bound=BaseException)
@@ -233,6 +233,7 @@ def _init(backend: str) -> None:
     """DeepSpeed must know the process group before TRL's arguments are built, or it sees a world of one."""
     import deepspeed
 
+    deepspeed.utils.logger.setLevel("WARNING")  # its memory reports would bury ours
     if backend == "gloo":
         # Else every start compiles a shared-memory all-reduce (half a minute), and a kill during that leaves a lock
         # for which all later starts wait.

@@ -25,13 +25,13 @@ class RecordCallback(TrainerCallback):  # type: ignore[misc]  # transformers is 
 
     def __init__(self, run: RunFolder) -> None:
         self.run = run
-        self._started = time.monotonic()
+        self._started, self._first_step = time.monotonic(), 0
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Start the clock behind the time-left figure."""
-        self._started = time.monotonic()
+        self._started, self._first_step = time.monotonic(), state.global_step
 
     def on_log(
         self,
@@ -52,7 +52,8 @@ class RecordCallback(TrainerCallback):  # type: ignore[misc]  # transformers is 
             )
 
     def _time_left(self, state: TrainerState) -> str:
-        if not 0 < state.global_step < state.max_steps:
+        if not self._first_step < state.global_step < state.max_steps:
             return ""
-        seconds = (time.monotonic() - self._started) / state.global_step * (state.max_steps - state.global_step)
+        seconds_a_step = (time.monotonic() - self._started) / (state.global_step - self._first_step)
+        seconds = seconds_a_step * (state.max_steps - state.global_step)
         return f"  ({int(seconds // 60)}:{int(seconds % 60):02d} left)"

@@ -16,8 +16,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Protocol, TextIO
 
+from align.records import read_json, write_json
 from align.redact import redact
-from align.runs import read_json, write_json
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _RESULTS = frozenset(

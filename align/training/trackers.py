@@ -23,8 +23,9 @@ from typing import Any
 from transformers import Trainer
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from align.records import read_json, write_json
 from align.redact import redact
-from align.runs import RunFolder, read_json, write_json
+from align.runs import RunFolder
 
 SECONDS_TO_END = 10.0
 """How long a tracker may take to send what is left once training is over."""

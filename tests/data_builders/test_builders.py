@@ -14,7 +14,7 @@ from align.data.pair import Demonstration, Dropped, Message, PreferencePair
 from align.data_builders.contrast import ContrastBuilder, ContrastSettings
 from align.data_builders.student import StudentBuilder, StudentSettings
 from align.errors import ConfigError, DataError
-from align.runs import read_json
+from align.records import read_json
 from align.teachers.base import Completion
 from align.teachers.scripted import ScriptedTeacher
 

@@ -12,7 +12,7 @@ from align.errors import ConfigError
 from align.evaluation.compare import compare
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from tests.recipes.conftest import pair
 
 

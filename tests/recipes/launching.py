@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,8 +27,15 @@ def environment() -> dict[str, str]:
     }
 
 
-def command(launcher: str, recipe: str, words: Sequence[str], port: int = 29511) -> list[str]:
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def command(launcher: str, recipe: str, words: Sequence[str], port: int | None = None) -> list[str]:
     """The command line of two processes under `deepspeed` or `torchrun`, or of plain Python."""
+    port = port or free_port()
     module = recipe if "." in recipe else f"align.recipes.{recipe}"
     if launcher == "deepspeed":
         start = ["deepspeed", "--num_accelerators", "2", "--master_port", str(port), "--module", module]
@@ -39,7 +47,7 @@ def command(launcher: str, recipe: str, words: Sequence[str], port: int = 29511)
 
 
 def launch(
-    launcher: str, recipe: str, words: Sequence[str], port: int = 29511, folder: Path | None = None
+    launcher: str, recipe: str, words: Sequence[str], port: int | None = None, folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run to the end, in `folder` if one is given; stdout and stderr together."""
     return subprocess.run(

@@ -15,7 +15,7 @@ from align.data.files import write_rows
 from align.errors import ConfigError, DataError, RefusedError
 from align.recipes.dpo import REFERENCE_LOSSES, DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from tests.recipes.conftest import pair
 
 LORA = "lora={r: 4, lora_alpha: 8, target_modules: all-linear}"

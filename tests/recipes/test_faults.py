@@ -12,7 +12,7 @@ import pytest
 from align.errors import RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from align.training.checkpoints import Checkpoints
 from align.training.disk import bytes_of_checkpoint
 from tests.recipes.faulty import faulty

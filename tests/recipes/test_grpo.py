@@ -18,8 +18,8 @@ from align.installed import _package_folder
 from align.recipes.grpo import GRPORecipe, is_generation_boundary
 from align.recipes.grpo_settings import LOSSES, GRPOSettings
 from align.recipes.sft import SFTRecipe
+from align.records import read_json
 from align.rewards.base import completion_text
-from align.runs import read_json
 from tests.recipes.conftest import pair
 from tests.recipes.test_dpo import LORA, final_weights, metrics
 

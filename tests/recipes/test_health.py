@@ -9,7 +9,7 @@ import pytest
 from align.errors import NumericalError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from align.training.checkpoints import Checkpoints
 from tests.recipes.faulty import faulty
 

@@ -16,7 +16,7 @@ import pytest
 from align.data.files import write_rows
 from align.errors import RefusedError
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from align.training.checkpoints import Checkpoints
 from align.training.ranks import Ranks
 from tests.recipes.conftest import pair

@@ -15,7 +15,7 @@ from align import models
 from align.errors import RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from tests.recipes.launching import LORA, metrics
 
 

@@ -17,7 +17,7 @@ from align.errors import ConfigError, PreemptedError, RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.grpo import GRPORecipe
 from align.recipes.sft import SFTRecipe
-from align.runs import read_json
+from align.records import read_json
 from tests.recipes.conftest import pair
 from tests.recipes.processes import STEP, Blow, final_sha256, history, start_apart
 from tests.recipes.test_dpo import LORA
@@ -233,7 +233,7 @@ def test_what_changes_the_run_is_named_and_refused(stopped, tmp_path, tiny_model
         words = [*stopped, *change] if isinstance(change, list) else stopped
         if callable(change):
             change(tmp_path)
-        with pytest.raises(ConfigError, match="was saved by a run with other settings") as refused:
+        with pytest.raises(ConfigError, match="another run has checkpoints here") as refused:
             train(DPORecipe, words)
         assert named in str(refused.value)
         assert read_json(tmp_path / "run" / "exit.json")["code"] == 2

@@ -83,6 +83,26 @@ def test_torchrun_starts_zero_2_too(tiny_model, pairs_file, tmp_path, in_one_pro
     assert_equal(rows, in_one_process("dpo", "full", pairs_file))
 
 
+def test_a_deepspeed_file_is_taken_as_it_is(tiny_model, pairs_file, tmp_path, in_one_process):
+    file = tmp_path / "deepspeed.json"
+    auto = dict.fromkeys(("train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"), "auto")
+    file.write_text(json.dumps({**auto, "zero_optimization": {"stage": 1}}))
+    words = [*settings(tiny_model, pairs_file, tmp_path / "run", per_process=2), f"zero={file}"]
+    rows, output = run("deepspeed", "dpo", words, tmp_path / "run")
+    assert "ZeRO stage 1" in output
+    assert_equal(rows, in_one_process("dpo", "full", pairs_file))
+
+
+def test_a_deepspeed_file_that_contradicts_the_trainer_is_refused(tiny_model, pairs_file, tmp_path):
+    file = tmp_path / "deepspeed.json"
+    file.write_text(json.dumps({"train_micro_batch_size_per_gpu": 7, "zero_optimization": {"stage": 1}}))
+    done = launch(
+        "deepspeed", "dpo", [*settings(tiny_model, pairs_file, tmp_path / "run", per_process=2), f"zero={file}"]
+    )
+    assert "zero: the DeepSpeed file contradicts the trainer section" in done.stdout
+    assert json.loads((tmp_path / "run" / "exit.json").read_text())["code"] == 2
+
+
 @pytest.mark.parametrize("stage", ["2", "3"])
 def test_the_reference_of_an_sft_adapter_is_the_sft_model(tiny_model, pairs_file, tmp_path, stage):
     sft, one, two = (tmp_path / name for name in ("sft", "one", "two"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from align.errors import StorageError
-from align.runs import read_json, write_json
+from align.records import read_json, write_json
 from align.training.checkpoints import MANIFEST, Checkpoints
 from align.training.ranks import Ranks
 

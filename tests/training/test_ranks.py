@@ -44,10 +44,10 @@ def outputs(body, port):
     return [process.communicate(timeout=100)[0] for process in processes]
 
 
-def test_a_rank_that_never_comes_is_named_in_seconds(free_tcp_port):
+def test_a_rank_that_never_comes_is_named_in_seconds(free_port):
     started = time.monotonic()
-    output = start("pass", 0, free_tcp_port).communicate(timeout=60)[0]
-    assert f"rank 1 of 2 did not come to 127.0.0.1:{free_tcp_port} within 3 s" in output
+    output = start("pass", 0, free_port).communicate(timeout=60)[0]
+    assert f"rank 1 of 2 did not come to 127.0.0.1:{free_port} within 3 s" in output
     assert "RefusedError 8" in output and time.monotonic() - started < 30
 
 
@@ -60,22 +60,20 @@ def test_a_rank_that_never_comes_is_named_in_seconds(free_tcp_port):
     ],
     ids=["another version", "a bug of one rank", "a rank that is stuck"],
 )
-def test_ranks_that_do_not_agree_all_end_with_8_and_a_name(free_tcp_port, body, expected):
-    first, second = outputs(body, free_tcp_port)
+def test_ranks_that_do_not_agree_all_end_with_8_and_a_name(free_port, body, expected):
+    first, second = outputs(body, free_port)
     assert "RefusedError 8" in first and "rank 1" in first and expected in first
     assert "RefusedError 8 True" in second or expected in ("KeyError(1)", "rank 1")
 
 
-def test_what_fails_on_all_ranks_alike_keeps_its_own_exit_code_and_is_said_once(free_tcp_port):
+def test_what_fails_on_all_ranks_alike_keeps_its_own_exit_code_and_is_said_once(free_port):
     body = 'ranks.agree(lambda: (_ for _ in ()).throw(DataError("rows.jsonl:3: bad")))'
-    assert [line.splitlines()[-1] for line in outputs(body, free_tcp_port)] == [
-        "DataError 3 True rows.jsonl:3: bad"
-    ] * 2
+    assert [line.splitlines()[-1] for line in outputs(body, free_port)] == ["DataError 3 True rows.jsonl:3: bad"] * 2
 
 
-def test_a_rank_that_ends_leaves_word_for_those_that_wait(free_tcp_port):
+def test_a_rank_that_ends_leaves_word_for_those_that_wait(free_port):
     body = "rank == 1 and (ranks.leave_word(DataError('no rows')), ranks.leave(True), sys.exit()); ranks.gather(None)"
-    first, _ = outputs(body, free_tcp_port)
+    first, _ = outputs(body, free_port)
     assert "RankLostError 3 True another process ended this run: rank 1 on" in first and "no rows" in first
 
 

@@ -18,7 +18,8 @@ from transformers.integrations.integration_utils import rewrite_logs
 from align.data.files import write_rows
 from align.recipes.card import write_card
 from align.recipes.dpo import DPORecipe
-from align.runs import RunFolder, read_json
+from align.records import read_json
+from align.runs import RunFolder
 from align.training.record import RecordCallback
 from align.training.tracker_process import _curve_name
 from align.training.trackers import isolate_trackers
@@ -73,9 +74,11 @@ def start(tiny_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
+    before = psutil.Process().children()  # of other tests
     yield lambda *words: Started(tiny_model, tmp_path, *words)
     for child in psutil.Process().children():
-        child.wait(30)
+        if child not in before:
+            child.wait(30)
 
 
 def until(is_true: Callable[[], object]) -> None:
@@ -179,7 +182,7 @@ def test_killing_wandb_loses_nothing_in_metrics_jsonl(start, whole_process):
     started.trainer.add_callback(RecordCallback(started.run))
     started.run.log({"step": 0, "loss": 1.0})
     until(lambda: rows_taken(started.run))
-    (child,) = psutil.Process().children()
+    child = psutil.Process(trackers._processes[0]._child.pid)
     for process in [child] if whole_process else child.children():
         process.send_signal(signal.SIGKILL)
     started.trainer.train()

@@ -1,0 +1,68 @@
+"""Records: small files that are whole or as before, and what differs between two of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from align.errors import STORAGE_ERRNOS, StorageError
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    write_text(path, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with disk_may_refuse(path, len(text.encode())):
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one when there is no such file."""
+    if not path.exists():
+        return {}
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return dict(data)
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Each leaf in which two JSON values differ, as `name: before → now`."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        keys = sorted({*before, *now})
+        return [
+            line
+            for key in keys
+            for line in differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
+        ]
+    return [] if before == now else [f"{name}: {before} → {now}"]
+
+
+@contextmanager
+def disk_may_refuse(path: Path, num_bytes: int) -> Iterator[None]:
+    """What the disk refuses becomes an error with the number of bytes that were to be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in STORAGE_ERRNOS:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise StorageError(
+            f"{path}: {error.strerror}: {num_bytes:,} bytes were to be written, {free:,} are free; what was written "
+            "before is whole. Free some space and repeat the command."
+        ) from error
