@@ -6,6 +6,8 @@ Amounts are whole billionths of a currency, so that sums are exact.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Mapping
 
 from align.errors import BudgetError, ConfigError
 
@@ -19,43 +21,51 @@ def in_words(amount: int, currency: str) -> str:
 
 
 class Budget:
-    """A limit in one currency, or none. Spent and set aside together never pass it."""
+    """A limit, or none. Spent and set aside together never pass it.
 
-    def __init__(self, limit: int | None = None, currency: str = "") -> None:
-        self.limit = limit
-        self.currency = currency
-        self.spent = 0
-        """Unknown outcomes included, at their worst case."""
+    The limit is in the currency that the teachers are paid in; with a limit, all of them are paid in one.
+    """
+
+    def __init__(self, limit: float | None = None) -> None:
+        """`limit` in whole units, 5.0 for five yuan; None: only count."""
+        self.limit = None if limit is None else round(limit * UNITS)
+        self.currency = ""
+        """Of the limit; empty as long as no teacher costs anything."""
+        self.spent: Counter[str] = Counter()
+        """By currency; unknown outcomes included, at their worst case."""
         self.reserved = 0
+        """Set aside, in the currency of the limit."""
         self._waiting: list[asyncio.Future[None]] = []
 
-    @classmethod
-    def of(cls, amount: float, currency: str) -> Budget:
-        """A limit in whole units of a currency, such as 5.0 CNY."""
-        return cls(int(amount * UNITS), currency)
-
-    def start(self, spent: int) -> None:
+    def start(self, spent: Mapping[str, int]) -> None:
         """Take over what earlier processes of the run have spent."""
-        self.spent = spent
+        self.spent.update(spent)
+
+    def pay_in(self, currency: str) -> None:
+        """A teacher is paid in this currency.
+
+        Raises:
+            ConfigError: another one is paid in another, and there is a limit.
+        """
+        if self.limit is not None and self.currency not in ("", currency):
+            raise ConfigError(
+                f"budget: must be in one currency, but one teacher is paid in {self.currency} and another in "
+                f"{currency}; convert one of the two in your copy of prices.yaml"
+            )
+        self.currency = currency
 
     async def reserve(self, worst_case: int, currency: str) -> None:
         """Set a worst case aside; waits while calls under way may still turn out cheaper.
 
         Raises:
             BudgetError: it does not fit, even when every call under way has ended.
-            ConfigError: the teacher is paid in another currency.
         """
-        if self.limit is not None and currency != self.currency:
-            raise ConfigError(
-                f"budget: must be in the teacher's currency, which is {currency or 'not known'}, but is in "
-                f"{self.currency}; see prices.yaml"
-            )
-        while self.limit is not None and self.spent + self.reserved + worst_case > self.limit:
+        while self.limit is not None and worst_case and not self._fits(worst_case):
             if not self.reserved:
                 raise BudgetError(
-                    f"budget {in_words(self.limit, currency)} reached: {in_words(self.spent, currency)} are spent, and "
-                    f"the next call may cost {in_words(worst_case, currency)}. Every answer is kept; the same command "
-                    "with a higher budget= goes on from there"
+                    f"budget {in_words(self.limit, currency)} reached: {in_words(self.spent[currency], currency)} are "
+                    f"spent, and the next call may cost {in_words(worst_case, currency)}. Every answer is kept; the "
+                    "same command with a higher budget= goes on from there"
                 )
             future = asyncio.get_running_loop().create_future()
             self._waiting.append(future)
@@ -65,9 +75,11 @@ class Budget:
     def settle(self, worst_case: int, cost: int, currency: str) -> None:
         """Replace what was set aside by what was spent."""
         self.reserved -= worst_case
-        if self.limit is None or currency == self.currency:
-            self.spent += cost
+        self.spent[currency] += cost
         waiting, self._waiting = self._waiting, []
         for future in waiting:
             if not future.done():
                 future.set_result(None)
+
+    def _fits(self, worst_case: int) -> bool:
+        return self.limit is None or self.spent[self.currency] + self.reserved + worst_case <= self.limit

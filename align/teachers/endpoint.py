@@ -19,7 +19,7 @@ from align.errors import AlignError, AnswerError, AuthError, ConfigError, Unreac
 from align.teachers.base import Completion, Sampling
 from align.teachers.chat_client import ChatClient
 from align.teachers.endpoint_pool import Endpoint, EndpointPool, Patience, Slot
-from align.teachers.ledger import Ledger
+from align.teachers.ledger import NOT_SENT, Ledger
 from align.teachers.ledger_entry import Answer, Call, Outcome, State
 from align.teachers.limiter import Limiter
 from align.teachers.place import Place, json_format, price_of, thinking_of
@@ -60,13 +60,14 @@ class EndpointTeacher:
         self._ledger = ledger
         self._count_tokens = count_tokens
         self._patience = patience or Patience()
-        self._price = price_of(place, ledger.budget)
+        self.price = price_of(place, ledger.budget)
+        """None: free, or not known."""
         self._fixed = {**place.preset.body, **thinking_of(place), **json_format(place.preset, json_schema)}
         self._wants_word_json = json_schema is not None and place.preset.json_mode == "json_object"
         endpoints = [Endpoint(url.rstrip("/"), Limiter(concurrency, requests_per_second)) for url in place.urls]
         self._pool = EndpointPool(self.name, endpoints, self._patience)
         self._client = ChatClient(place, self._patience)
-        self._num_answers = 0
+        self._has_answered = ledger.has_answered(place.name, place.model)
         self._num_bad_requests = 0
         ledger.register(place.name, place.urls, place.same_teacher)
 
@@ -93,7 +94,7 @@ class EndpointTeacher:
         calls = [Call(self._place.name, self._place.model, asked, index) for index in range(n)]
         answers = [self._ledger.answer(call, partial(self._ask, call, messages, sampling)) for call in calls]
         found = [await answers[0]] if n == 1 else await asyncio.gather(*answers)
-        return [_completion(answer, call.key) for answer, call in zip(found, calls, strict=True)]
+        return [answer.completion(call) for answer, call in zip(found, calls, strict=True)]
 
     async def aclose(self) -> None:
         """Wait for the answers that are on their way, and close the connections. The ledger stays open.
@@ -129,7 +130,7 @@ class EndpointTeacher:
     async def _ask(self, call: Call, messages: Sequence[Message], sampling: Sampling) -> Answer:
         """Send requests until the table says that it is enough."""
         payload = self._payload(call, sampling)
-        worst_case = self._price.worst_case(most_prompt_tokens(messages), sampling.max_tokens) if self._price else 0
+        worst_case = self.price.worst_case(most_prompt_tokens(messages), sampling.max_tokens) if self.price else 0
         num_tries = 0
         while True:
             reply = await self._request(call, payload, worst_case, messages)
@@ -149,7 +150,7 @@ class EndpointTeacher:
 
     async def _request(self, call: Call, payload: bytes, worst_case: int, messages: Sequence[Message]) -> Reply:
         """One request, noted before and after. What it says about the whole run is known before another one is sent."""
-        currency = self._price.currency if self._price else ""
+        currency = self.price.currency if self.price else ""
         await self._pool.sit_down()
         try:
             entry = await self._ledger.begin(call, worst_case, currency)
@@ -161,7 +162,7 @@ class EndpointTeacher:
         try:
             slot = await self._pool.acquire()
         except BaseException:
-            self._ledger.settle(entry, Outcome(State.REFUSED, reason="not_sent"), currency)
+            self._ledger.settle(entry, Outcome(State.REFUSED, reason=NOT_SENT), currency)
             self._pool.leave()
             raise
         reply, wait_s = Reply(RULES["reset"], "cancelled"), None
@@ -188,12 +189,12 @@ class EndpointTeacher:
             if answer.prompt_tokens is not None and answer.prompt_tokens < _LEAST_SHARE * own:
                 detail = f"the prompt has at least {own} tokens, the server saw {answer.prompt_tokens}"
                 return Reply(RULES["prompt_truncated"], detail, answer)
-            self._num_answers += 1
+            self._has_answered = True
             if answer.prompt_tokens is None or answer.completion_tokens is None:
                 self._note("answers without token counts, counted at their worst case")
             if not _is_same_model(self._place.model, answer.model):
                 self._note(f"answers that name another model: {answer.model}")
-        elif reply.rule.seen == "bad_request" and not self._num_answers:
+        elif reply.rule.seen == "bad_request" and not self._has_answered:
             return self._refused_before_any_answer(reply)
         return reply
 
@@ -208,8 +209,8 @@ class EndpointTeacher:
         """What the ledger notes. A cost is known where the server counts tokens."""
         rule, answer, cost = reply.rule, reply.answer, None
         reason = "" if rule.state is State.ANSWERED else f"{rule.seen}: {reply.detail}" if reply.detail else rule.seen
-        if self._price and answer and answer.prompt_tokens is not None and answer.completion_tokens is not None:
-            cost = self._price.cost(answer.prompt_tokens, answer.cached_tokens or 0, answer.completion_tokens)
+        if self.price and answer and answer.prompt_tokens is not None and answer.completion_tokens is not None:
+            cost = self.price.cost(answer.prompt_tokens, answer.cached_tokens or 0, answer.completion_tokens)
         elif rule.state is State.REFUSED or rule.seen == "bad_request":
             cost = 0
         return Outcome(rule.state, cost, reason, answer)
@@ -234,17 +235,6 @@ class EndpointTeacher:
         self.notes[sentence] += 1
         if self.notes[sentence] == 1:
             print(f"teacher {self.name}: {sentence}", file=sys.stderr, flush=True)
-
-
-def _completion(answer: Answer, key: str) -> Completion:
-    return Completion(
-        text=answer.text,
-        finish_reason=answer.finish_reason,
-        prompt_tokens=answer.prompt_tokens or 0,
-        completion_tokens=answer.completion_tokens or 0,
-        reasoning=answer.reasoning,
-        key=key,
-    )
 
 
 def _is_same_model(asked: str, answered: str) -> bool:

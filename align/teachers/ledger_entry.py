@@ -11,6 +11,8 @@ from enum import Enum
 from functools import cached_property
 from typing import Any
 
+from align.teachers.base import Completion
+
 
 class State(Enum):
     """What became of a request."""
@@ -68,6 +70,17 @@ class Answer:
         """As the ledger has them; `dataclasses.astuple` copies deeply and takes ten times as long."""
         counts = (self.prompt_tokens, self.cached_tokens, self.completion_tokens)
         return (self.text, self.reasoning, self.finish_reason, self.model, *counts)
+
+    def completion(self, call: Call) -> Completion:
+        """As teachers give it."""
+        return Completion(
+            text=self.text,
+            finish_reason=self.finish_reason,
+            prompt_tokens=self.prompt_tokens or 0,
+            completion_tokens=self.completion_tokens or 0,
+            reasoning=self.reasoning,
+            key=call.key,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import time
 from pathlib import Path
 
-from align.errors import ConfigError, RefusedError
+from align.errors import ConfigError, RefusedError, StorageError
 
 _NETWORK = {
     *("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "beegfs", "gpfs", "glusterfs", "9p", "orangefs"),
@@ -38,32 +39,51 @@ def refuse_network_disk(path: Path, mounts: str | None = None) -> None:
         )
 
 
-def lock(path: Path) -> int:
-    """Take the lock beside a ledger; the number of the open file, to be closed with `unlock`.
+def lock(path: Path) -> sqlite3.Connection:
+    """Take the lock beside a ledger, to be given back with `unlock`.
+
+    It is the write lock of a small database, which SQLite holds on every operating system.
 
     Raises:
         RefusedError: another process, or another part of this one, has it; the message says which.
     """
-    import fcntl  # not on Windows, where a ledger is not supported
-
-    number = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT, 0o644)
+    held = sqlite3.connect(
+        path.with_name(path.name + ".lock"), timeout=0, isolation_level=None, check_same_thread=False
+    )
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.read(number, 1000).decode(errors="replace").strip() or "another process"
-        os.close(number)
+        held.execute("BEGIN IMMEDIATE")
+        held.execute("CREATE TABLE IF NOT EXISTS owner (text)")
+        held.execute("DELETE FROM owner")
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        held.execute(
+            "INSERT INTO owner VALUES (?)", (f"process {os.getpid()} on {socket.gethostname()}, since {since},",)
+        )
+        held.execute("COMMIT")  # so that others can read who it is
+        held.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        owner = _owner(held)
+        held.close()
+        if "locked" not in str(error):
+            raise StorageError(
+                f"ledger {path}: {error}; free some space or choose another place with ledger="
+            ) from error
         raise RefusedError(
             f"ledger {path}: {owner} is writing into it; wait until it has ended, or name another file with ledger="
         ) from error
-    os.ftruncate(number, 0)
-    since = time.strftime("%Y-%m-%d %H:%M:%S")
-    os.write(number, f"process {os.getpid()} on {socket.gethostname()}, since {since},".encode())
-    return number
+    return held
 
 
-def unlock(number: int) -> None:
+def unlock(held: sqlite3.Connection) -> None:
     """Give the lock back."""
-    os.close(number)
+    held.close()
+
+
+def _owner(held: sqlite3.Connection) -> str:
+    try:
+        found = held.execute("SELECT text FROM owner").fetchone()
+    except sqlite3.OperationalError:
+        found = None
+    return str(found[0]) if found else "another process"
 
 
 def _kind_of_disk(path: Path, mounts: str) -> str:

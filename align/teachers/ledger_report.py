@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.teachers.budget import in_words
 from align.teachers.ledger_store import connect
 
+_MOST_SHOWN = 10
+"""Unknown outcomes that are printed one by one."""
+
 _LINES = """
-SELECT run, model, date(sent_at, 'unixepoch', 'localtime') AS day, currency,
+SELECT run, teacher, model, date(sent_at, 'unixepoch', 'localtime') AS day, currency,
     sum(state = 'answered'), sum(state = 'failed'), sum(state = 'refused'),
     sum(state IN ('unknown', 'sent')),
     coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0),
     sum(cost), sum(iif(state IN ('unknown', 'sent'), cost, 0))
-FROM entries GROUP BY 1, 2, 3, 4 ORDER BY 3, 1, 2, 4
+FROM entries GROUP BY 1, 2, 3, 4, 5 ORDER BY 4, 1, 2, 3, 5
 """
 _UNKNOWN = """
 SELECT sent_at, run, teacher, model, reason, cost, currency,
@@ -36,6 +42,7 @@ class Spending:
     """What one run spent on one model on one day (local time), in one currency."""
 
     run: str
+    teacher: str
     model: str
     day: str
     currency: str
@@ -85,6 +92,42 @@ def export(path: str | Path, target: str | Path) -> int:
             file.write(json.dumps(_exported(row), ensure_ascii=False) + "\n")
             num_rows += 1
     return num_rows
+
+
+def print_ledger(path: str | Path) -> None:
+    """What was spent, by run, model and day, its sum, and what has an unknown outcome, on the terminal."""
+    from rich.console import Console
+    from rich.table import Table
+
+    lines, unknown = spending(path), unknown_outcomes(path)
+    table = Table("day", "run", "teacher", "model", box=None, pad_edge=False)
+    for name in ("answered", "failed", "refused", "unknown", "tokens in", "tokens out", "spent"):
+        table.add_column(name, justify="right")
+    for line in lines:
+        numbers = (line.num_answered, line.num_failed, line.num_refused, line.num_unknown)
+        tokens = (line.prompt_tokens, line.completion_tokens)
+        texts = (f"{number:,}" for number in (*numbers, *tokens))
+        table.add_row(line.day, line.run, line.teacher, line.model, *texts, in_words(line.cost, line.currency))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    total, uncertain = Counter[str](), Counter[str]()
+    for line in lines:
+        total[line.currency] += line.cost
+        uncertain[line.currency] += line.cost_of_unknown
+    for currency, amount in total.items():
+        if amount:
+            part = f", of which {in_words(uncertain[currency], currency)} may not have been charged"
+            console.print(f"spent: {in_words(amount, currency)}{part if uncertain[currency] else ''}", markup=False)
+    if unknown:
+        console.print(f"{len(unknown)} requests have an unknown outcome: they may have been answered and paid for")
+    for one in unknown[:_MOST_SHOWN]:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.sent_at))
+        asked = (
+            json.dumps(one.body["messages"][-1]["content"], ensure_ascii=False)[:60] if "messages" in one.body else ""
+        )
+        console.print(f"  {at}  {one.teacher}:{one.model}  {one.reason.split(':')[0]}  {asked}", markup=False)
+    if len(unknown) > _MOST_SHOWN:
+        console.print(f"  … and {len(unknown) - _MOST_SHOWN} more")
 
 
 def _exported(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -46,9 +46,12 @@ class Place:
 
 
 def price_of(place: Place, budget: Budget) -> Price | None:
+    """None: calls are free, or there is no price and no limit that needs one."""
     if place.preset.is_free:
-        return Price(currency=budget.currency or "USD", input=0.0, output=0.0)
-    if place.price is None and budget.limit is not None:
+        return None
+    if place.price is not None:
+        budget.pay_in(place.price.currency)
+    elif budget.limit is not None:
         raise ConfigError(
             f"budget: needs the price of {place.model}, which prices.yaml does not have; add it to a copy of "
             "that file and name the copy with prices="

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from align.teachers.ledger import Ledger
 
-_LOCAL_ONLY: tuple[str, ...] = ("compute", "batch_size")
-_ENDPOINT_ONLY = (*("name", "api_key_env", "concurrency", "requests_per_second", "thinking", "prices", "same_teacher"),)
+_LOCAL_ONLY = ("compute", "batch_size")
+_ENDPOINT_ONLY = ("name", "api_key_env", "concurrency", "requests_per_second", "thinking", "prices", "same_teacher")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _LOOKS_LIKE_A_KEY = re.compile(r"^(sk|hf|gsk|xai|key|api)[-_](?=.*\d)", re.IGNORECASE)
 
@@ -78,12 +78,6 @@ class TeacherSettings(Settings):
         """Whether it is asked over the network."""
         return self.endpoint is not None or self.base_url is not None
 
-    def identity(self) -> dict[str, object]:
-        """What shapes its answers; changing anything else asks nothing again."""
-        if not self.is_endpoint:
-            return self.model_dump(include={"model", *_LOCAL_ONLY})
-        return {"name": self.answers_as, "model": self.model, "thinking": self.thinking}
-
     @property
     def answers_as(self) -> str:
         """The name that an endpoint's answers are recorded under."""
@@ -137,8 +131,10 @@ class TeacherSettings(Settings):
             raise ValueError(f"{', '.join(ignored)} means nothing for {kind}{advice}")
         return self
 
-    def make(self, ledger: Ledger | None = None) -> Teacher:
-        """Load the model, or get ready to ask it through the ledger; call `aclose` on the result when done.
+    def make(self, ledger: Ledger) -> Teacher:
+        """The teacher, asked through the ledger; call `aclose` on it when done, before the ledger is closed.
+
+        A local model is loaded at the first call that the ledger cannot answer.
 
         Raises:
             ConfigError: no such model, no key in the environment, other URLs than before.
@@ -146,11 +142,12 @@ class TeacherSettings(Settings):
         if self.is_endpoint:
             from align.teachers.endpoint import EndpointTeacher
 
-            assert ledger is not None, "an endpoint is asked through a ledger"
             return EndpointTeacher(self.place(), ledger, self.concurrency, self.requests_per_second)
         from align.teachers.local import LocalTeacher
+        from align.teachers.recorded import RecordedTeacher
 
-        return LocalTeacher(self.model, dtype=self.compute, batch_size=self.batch_size)
+        local = LocalTeacher(self.model, dtype=self.compute, batch_size=self.batch_size)
+        return RecordedTeacher(local, ledger, local.version)
 
     def place(self) -> Place:
         """Where the endpoint stands, with its key and price.

@@ -24,7 +24,8 @@ async def spend(ledger: Ledger, text: str, worst_case: int, outcome: Outcome, pa
 def test_sixty_four_calls_side_by_side_never_pass_the_budget(seed):
     """Without a file: the arithmetic alone, over many orders of events."""
     numbers = random.Random(seed)
-    budget = Budget(1000, "CNY")
+    budget = Budget(1000 / UNITS)
+    budget.pay_in("CNY")
     paid, num_refused = [], 0
 
     async def one() -> None:
@@ -40,7 +41,7 @@ def test_sixty_four_calls_side_by_side_never_pass_the_budget(seed):
         cost = numbers.choice([0, worst_case, numbers.randrange(worst_case + 1)])
         paid.append(cost)
         budget.settle(worst_case, cost, "CNY")
-        assert budget.spent + budget.reserved <= 1000
+        assert budget.spent["CNY"] + budget.reserved <= 1000
 
     async def main() -> None:
         slots = asyncio.Semaphore(64)
@@ -52,16 +53,17 @@ def test_sixty_four_calls_side_by_side_never_pass_the_budget(seed):
         await asyncio.gather(*(slotted() for _ in range(200)))
 
     asyncio.run(main())
-    assert sum(paid) == budget.spent <= 1000
+    assert sum(paid) == budget.spent["CNY"] <= 1000
     assert budget.reserved == 0 and num_refused
-    assert budget.spent > 1000 - 60, "what was refused would not have fitted"
+    assert budget.spent["CNY"] > 1000 - 60, "what was refused would not have fitted"
 
 
 def test_a_second_process_goes_on_from_what_the_first_has_spent(tmp_path):
     paid: list[int] = []
 
     async def run(limit: int) -> None:
-        async with Ledger.open(tmp_path / "l", run="r", budget=Budget(limit, "CNY")) as ledger:
+        async with Ledger.open(tmp_path / "l", run="r", budget=Budget(limit / UNITS)) as ledger:
+            ledger.budget.pay_in("CNY")
             for number in range(100):
                 await spend(ledger, str(number), 10, Outcome(State.UNKNOWN, None), paid)
 
@@ -73,22 +75,25 @@ def test_a_second_process_goes_on_from_what_the_first_has_spent(tmp_path):
 
 def test_a_call_waits_for_others_that_may_turn_out_cheaper(tmp_path):
     async def main() -> int:
-        budget = Budget(100, "CNY")
+        budget = Budget(100 / UNITS)
+        budget.pay_in("CNY")
         await budget.reserve(60, "CNY")
         waiting = asyncio.create_task(budget.reserve(60, "CNY"))
         await asyncio.sleep(0)
         assert not waiting.done()
         budget.settle(60, 40, "CNY")
         await waiting
-        return budget.spent + budget.reserved
+        return budget.spent["CNY"] + budget.reserved
 
     assert asyncio.run(main()) == 100
 
 
-def test_another_currency_is_refused_and_amounts_are_exact():
-    with pytest.raises(ConfigError, match="must be in the teacher's currency, which is USD, but is in CNY"):
-        asyncio.run(Budget.of(5, "CNY").reserve(1, "USD"))
-    assert Budget.of(0.0001, "CNY").limit == UNITS // 10_000
+def test_two_currencies_are_refused_where_there_is_a_limit_and_amounts_are_exact():
+    budget = Budget(0.0001)
+    budget.pay_in("CNY")
+    with pytest.raises(ConfigError, match="one teacher is paid in CNY and another in USD"):
+        budget.pay_in("USD")
+    assert budget.limit == UNITS // 10_000
 
 
 def test_without_a_limit_nothing_is_refused():

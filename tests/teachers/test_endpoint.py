@@ -15,7 +15,7 @@ import pytest
 from align.data.message import Message
 from align.errors import BudgetError, ConfigError, UnreachableError
 from align.teachers.base import Completion, Sampling
-from align.teachers.budget import Budget
+from align.teachers.budget import UNITS, Budget
 from align.teachers.endpoint import EndpointTeacher
 from align.teachers.ledger import Ledger
 from align.teachers.place import Key
@@ -236,12 +236,12 @@ def test_the_budget_ends_a_run_cleanly_and_a_higher_one_goes_on(tmp_path):
     texts = [str(number) for number in range(40)]
     one_call = 48_000
     with Server(lambda request: Reply(echo(request).body, delay_s=0.002)) as server:
-        results = ask(tmp_path, place(server.url), *texts, budget=Budget(20 * one_call, "CNY"), concurrency=8)
+        results = ask(tmp_path, place(server.url), *texts, budget=Budget(20 * one_call / UNITS), concurrency=8)
         ended = [result for result in results if isinstance(result, BudgetError)]
         assert ended and ended[0].exit_code == 5 and "0.0010 CNY reached" in str(ended[0])
         assert sum(entries(tmp_path, "cost")) <= 20 * one_call
         num_before = len(server.requests)
-        rest = ask(tmp_path, place(server.url), *texts, budget=Budget(100 * one_call, "CNY"))
+        rest = ask(tmp_path, place(server.url), *texts, budget=Budget(100 * one_call / UNITS))
         assert all(isinstance(result, Completion) for result in rest)
         assert len(server.requests) == 40 and num_before >= 10
 
@@ -249,7 +249,7 @@ def test_the_budget_ends_a_run_cleanly_and_a_higher_one_goes_on(tmp_path):
 def test_an_answer_that_costs_more_than_it_may_is_counted_in_full_and_said(tmp_path, capfd):
     usage = {"prompt_tokens": 12, "completion_tokens": 4000}
     with Server(lambda request: answer(usage=usage)) as server:
-        results = ask(tmp_path, place(server.url), *"abcd", budget=Budget(5_000_000, "CNY"), concurrency=1)
+        results = ask(tmp_path, place(server.url), *"abcd", budget=Budget(5_000_000 / UNITS), concurrency=1)
     assert isinstance(results[0], Completion) and isinstance(results[3], BudgetError)
     assert max(entries(tmp_path, "cost")) == PRICE.cost(12, 0, 4000)
     assert "cost more than max_tokens allows" in capfd.readouterr().err
@@ -283,7 +283,7 @@ def test_what_a_server_charges_never_passes_the_budget_with_sixty_four_in_flight
                 tmp_path,
                 place(server.url),
                 *map(str, texts),
-                budget=Budget(budget, "CNY"),
+                budget=Budget(budget / UNITS),
                 concurrency=64,
                 patience=replace(HURRIED, max_tries=50, unreachable_s=60),
             )
@@ -294,9 +294,9 @@ def test_what_a_server_charges_never_passes_the_budget_with_sixty_four_in_flight
 def test_a_budget_needs_a_price_unless_the_server_is_ones_own(tmp_path):
     with Server(echo) as server:
         with pytest.raises(ConfigError, match="needs the price of m"):
-            ask(tmp_path, place(server.url, price=None), budget=Budget(5, "CNY"))
+            ask(tmp_path, place(server.url, price=None), budget=Budget(5))
         free = place(server.url, price=None, preset=PRESETS["vllm"])
-        assert isinstance(ask(tmp_path, free, budget=Budget(0, "CNY"))[0], Completion)
+        assert isinstance(ask(tmp_path, free, budget=Budget(0))[0], Completion)
 
 
 def test_closing_keeps_what_is_on_the_wire(tmp_path):

@@ -219,7 +219,7 @@ def test_after_a_kill_the_ledger_is_free_and_what_was_on_the_wire_is_unknown_and
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     ledger = Ledger.open(tmp_path / "l", run="r")
-    assert ledger.budget.spent == 0  # of a budget without a currency
+    assert ledger.budget.spent == {"CNY": 20}
     asyncio.run(ledger.aclose())
     found = unknown_outcomes(tmp_path / "l")
     assert [(one.reason, one.cost, one.body["text"]) for one in found] == [("killed", 10, "a"), ("killed", 10, "b")]

@@ -9,10 +9,12 @@ import pytest
 
 from align.config import Settings, load_settings
 from align.errors import ConfigError
+from align.models import weights_sha256
 from align.teachers.ledger import Ledger
 from align.teachers.local import LocalTeacher
 from align.teachers.presets import PRESETS
 from align.teachers.prices import Price, read_prices
+from align.teachers.recorded import RecordedTeacher
 from align.teachers.settings import TeacherSettings
 
 CANARY = "sk-canary-0123456789abcdef0123456789"
@@ -32,10 +34,17 @@ def mistake(*words: str) -> str:
     return str(caught.value)
 
 
-def test_without_an_endpoint_it_is_a_local_model(tiny_model):
-    made = teacher(f"model={tiny_model}", "batch_size=2").make()
-    assert isinstance(made, LocalTeacher)
-    asyncio.run(made.aclose())
+def test_without_an_endpoint_it_is_a_local_model_recorded_by_what_its_files_hold(tiny_model, tmp_path):
+    async def main() -> str:
+        async with Ledger.open(tmp_path / "l") as ledger:
+            made = teacher(f"model={tiny_model}", "compute=float32", "batch_size=2").make(ledger)
+            await made.aclose()
+            assert isinstance(made, RecordedTeacher)
+        return made.name
+
+    assert asyncio.run(main()) == f"local:{tiny_model}"
+    assert LocalTeacher(tiny_model, "float32").version != LocalTeacher(tiny_model).version
+    assert weights_sha256(tiny_model)[:12] in LocalTeacher(tiny_model).version
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -57,14 +66,6 @@ def test_a_server_of_ones_own_is_named_after_its_host_or_as_one_likes():
     assert teacher("base_url=http://gpu1:8000/v1").place().name == "gpu1:8000"
     group = teacher("base_url=[http://gpu1:8000/v1, http://gpu2:8000/v1]", "name=ours").place()
     assert (group.name, len(group.urls), group.key) == ("ours", 2, None)
-
-
-def test_only_what_shapes_an_answer_makes_another_teacher():
-    assert teacher().identity() == {"model": "m", "compute": "bfloat16", "batch_size": 64}
-    plain = teacher("endpoint=vllm").identity()
-    assert teacher("endpoint=vllm", "concurrency=3", "base_url=http://gpu2:8000/v1").identity() == plain
-    for word in ("name=other", "model=other", "thinking=true"):
-        assert teacher("endpoint=vllm", word).identity() != plain
 
 
 def test_the_key_comes_from_the_environment_and_is_asked_for_by_name(monkeypatch):
