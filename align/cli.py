@@ -30,12 +30,12 @@ def main() -> None:
     app()
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})
 def build(
     builder: Annotated[str, typer.Argument(help=f"One of {', '.join(BUILDERS)}.")],
     words: Words = None,
 ) -> None:
-    """Build a dataset: preference pairs, or tasks with checkable answers."""
+    """Build a dataset: preference pairs, or tasks with checkable answers. --plan says what it will cost."""
     raise typer.Exit(_run_class("builder", BUILDERS, builder, words))
 
 
@@ -64,6 +64,26 @@ def compare(
         result = run_comparison(run, words or ())
         if result.verdict.is_damaged:
             raise DamageFound(f"{run}: the trained model is damaged; the report is complete")
+
+    raise typer.Exit(exit_code_of(command))
+
+
+@app.command()
+def ledger(
+    file: Annotated[Path, typer.Argument(help="The ledger of a dataset, data/ledger.sqlite for example.")],
+    export: Annotated[
+        Path | None, typer.Option(help="Write every recorded answer to this file, as JSON lines.")
+    ] = None,
+) -> None:
+    """Show what teachers were paid, by run, model and day, and what has an unknown outcome."""
+
+    def command() -> None:
+        from align.teachers import ledger_report
+
+        if export is None:
+            ledger_report.print_ledger(file)
+        else:
+            typer.echo(f"{export}: {ledger_report.export(file, export):,} answers and failed calls")
 
     raise typer.Exit(exit_code_of(command))
 

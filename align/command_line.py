@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -29,16 +29,19 @@ class CommandLine:
     words: tuple[str, ...]
     """The `key=value` words in order."""
     wants_help: bool
+    flags: tuple[str, ...] = ()
+    """Options that the entry point knows."""
 
 
-def parse_words(arguments: Sequence[str]) -> CommandLine:
-    """Tell the YAML file from the `key=value` words.
+def parse_words(arguments: Sequence[str], flags: Container[str] = ()) -> CommandLine:
+    """Tell the YAML file from the `key=value` words; `flags` are the options that are known.
 
     Raises:
         ConfigError: for an option that no entry point has, or a second file.
     """
     words: list[str] = []
     paths: list[str] = []
+    given: list[str] = []
     rest = iter(arguments)
     for word in rest:
         if word in ("-h", "--help"):
@@ -47,6 +50,8 @@ def parse_words(arguments: Sequence[str]) -> CommandLine:
             next(rest, None)
         elif word.startswith(("--local_rank=", "--local-rank=")):
             continue
+        elif word in flags:
+            given.append(word)
         elif word.startswith("-"):
             raise ConfigError(
                 f"{word} is not an option; settings are given as key=value, for example output_dir=runs/x"
@@ -55,12 +60,13 @@ def parse_words(arguments: Sequence[str]) -> CommandLine:
             (words if "=" in word else paths).append(word)
     if len(paths) > 1:
         raise ConfigError(f"one YAML file must be given, found {' and '.join(paths)}; settings are key=value")
-    return CommandLine(paths[0] if paths else None, tuple(words), wants_help=False)
+    return CommandLine(paths[0] if paths else None, tuple(words), wants_help=False, flags=tuple(given))
 
 
-def help_text(usage: str, description: str, settings_class: type[Settings]) -> str:
+def help_text(command: str, description: str, settings_class: type[Settings], flags: Iterable[str] = ()) -> str:
     """Usage, what it does, and every setting with its default and first sentence."""
-    lines = [f"usage: {usage} FILE.yaml [key=value ...]", "", description.strip(), "", "settings:"]
+    usage = " ".join([command, "FILE.yaml [key=value ...]", *(f"[{flag}]" for flag in flags)])
+    lines = [f"usage: {usage}", "", description.strip(), "", "settings:"]
     lines += _describe(settings_class, "")
     for section, target in settings_class.pass_through.items():
         lines.append(f"  {section}.*  every argument of {target.library}'s {target.class_name}, passed on unchanged")
@@ -99,17 +105,23 @@ def entry_point(
     settings_class: type[S],
     run: Callable[[S], object],
     arguments: Sequence[str] | None,
+    flags: Mapping[str, Callable[[S], object]] | None = None,
 ) -> int:
-    """What `python -m align.…` does: read the words, print help or run, return the exit code."""
+    """What `python -m align.…` does: read the words, print help or run, return the exit code.
+
+    `flags` names what is run instead where an option is given.
+    """
+    others = flags or {}
 
     def command() -> None:
-        line = parse_words(sys.argv[1:] if arguments is None else arguments)
+        line = parse_words(sys.argv[1:] if arguments is None else arguments, others)
         if line.wants_help:
-            print(help_text(f"python -m {module}", description, settings_class))
+            print(help_text(f"python -m {module}", description, settings_class, others))
         elif line.path is None and not line.words:
             raise ConfigError("a YAML file must be given; `align recipes list` names those that come with the package")
         else:
-            run(_load_settings(settings_class, line))
+            settings = _load_settings(settings_class, line)
+            (others[line.flags[0]] if line.flags else run)(settings)
 
     return exit_code_of(command)
 

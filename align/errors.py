@@ -27,6 +27,30 @@ class DataError(AlignError):
     exit_code = 3
 
 
+class AnswerError(DataError):
+    """A teacher has no answer for one call; the others go on. A builder drops the row."""
+
+    def __init__(self, reason: str, detail: str, is_final: bool = True) -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        """Short slug that dropped rows are counted by, such as `bad_request`."""
+        self.detail = detail
+        self.is_final = is_final
+        """Whether asking again later would bring the same; else the row is not written off."""
+
+
+class AuthError(AlignError):
+    """The teacher's key, quota or balance does not allow a call; what was answered before is kept."""
+
+    exit_code = 4
+
+
+class BudgetError(AlignError):
+    """The next call could exceed the budget; with a higher one the same command goes on from there."""
+
+    exit_code = 5
+
+
 class NumericalError(AlignError):
     """A loss, a gradient or a weight is NaN or infinite; the last checkpoint is from before."""
 
@@ -47,6 +71,12 @@ class RefusedError(AlignError):
 
 class RankLostError(AlignError):
     """Another process of the same run is gone; the run can be repeated and goes on from its last checkpoint."""
+
+    exit_code = 69
+
+
+class UnreachableError(AlignError):
+    """No teacher answers any more; what was answered before is kept, and the same command goes on from there."""
 
     exit_code = 69
 

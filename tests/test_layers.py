@@ -29,7 +29,7 @@ ALLOWED = {
     "data": {"config", "errors"},
     "records": {"errors"},
     "runs": {"config", "errors", "records", "redact", "yaml_file"},
-    "teachers": {"models", "data", "config", "errors"},
+    "teachers": {"models", "data", "config", "errors", "redact", "yaml_file"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
     "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
     "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},

@@ -1,14 +1,16 @@
 """Builder: makes one dataset of pairs from prompts.
 
 A builder is one coroutine, `label`. The base class owns the rest: reading prompts, running labels side by side with no
-barrier between steps, the gates and checks, keeping every outcome at once, writing in order, counting, the card.
+barrier between steps, the ledger that keeps every answer, the gates and checks, writing in order, counting, the card.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -18,27 +20,29 @@ from align.command_line import entry_point
 from align.data.files import write_rows
 from align.data.gates import apply_gates
 from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError, as_dicts
-from align.data_builders.journal import Journal, Outcome, outcome_key
+from align.data_builders.progress import Progress
 from align.data_builders.prompts import PromptSet, read_prompt_set
-from align.data_builders.report import BuildReport, Progress, print_report, write_card
+from align.data_builders.report import BuildReport, Outcome, print_report, write_card
 from align.data_builders.settings import BuilderSettings, Check
-from align.errors import DataError
+from align.errors import AnswerError, DataError, PreemptedError
 from align.records import write_json
 from align.rewards.base import Reward, score
-from align.teachers.base import Completion
+from align.teachers.base import Completion, Teacher
+from align.teachers.budget import Budget
+from align.teachers.ledger import Ledger
+from align.teachers.recorded import RecordedTeacher
+from align.teachers.settings import TeacherSettings
 from align.yaml_file import write_yaml
 
 S = TypeVar("S", bound=BuilderSettings)
-
-_NOT_ASKED = {"prompts", "heldout", "output_dir", "gates", "checks", "concurrency"}
-"""Settings that do not shape an answer: changing one asks nothing again."""
+L = TypeVar("L", bound=Ledger)
 
 
 class DataBuilder(ABC, Generic[S]):
     """Makes pairs from prompts. Subclasses name their settings and fill in `label`.
 
-    The output folder holds `pairs.jsonl`, `dropped.jsonl`, `heldout.jsonl`, `builder.yaml`, the card `README.md`, and
-    `journal.jsonl`, from which a rerun takes every answer that it already has.
+    The output folder holds `pairs.jsonl`, `dropped.jsonl`, `heldout.jsonl`, `builder.yaml`, `counts.json` and the card
+    `README.md`. Every answer is kept in the ledger (`align/teachers/ledger.py`), so a rerun asks only what is new.
     """
 
     config_class: ClassVar[type[BuilderSettings]]
@@ -46,42 +50,62 @@ class DataBuilder(ABC, Generic[S]):
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+        self._teachers: list[tuple[TeacherSettings | Teacher, Teacher]] = []
 
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
         """The `python -m` entry point; returns the exit code."""
         module = f"align.data_builders.{cls.__name__.removesuffix('Builder').lower()}"
-        return entry_point(module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments)
+        return entry_point(
+            module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments, {"--plan": cls._plan_with}
+        )
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:
         cls(settings).run()
 
+    @classmethod
+    def _plan_with(cls, settings: Any) -> None:
+        from align.data_builders.plan import make_plan, print_plan
+
+        print_plan(asyncio.run(make_plan(cls(settings))), settings)
+
     @abstractmethod
     async def label(self, prompt: Prompt) -> Outcome:
         """Make the row of one prompt; one that cannot be made is `Dropped(reason)`. Broad exceptions are not caught."""
 
-    async def open(self) -> None:
-        """Load what `label` asks. Called once, and only if there is something left to ask."""
+    async def open(self, ledger: Ledger) -> None:
+        """Get ready what `label` asks, each with `asked`."""
 
-    async def aclose(self) -> None:
-        """Free what `open` loaded."""
+    def asked(self, who: TeacherSettings | Teacher, ledger: Ledger) -> Teacher:
+        """A teacher that is asked through the ledger; equal settings share one.
+
+        It is closed at the end, unless it was given as an object: that one is its owner's.
+        """
+        for known, teacher in self._teachers:
+            if known is who or (isinstance(who, TeacherSettings) and known == who):
+                return teacher
+        made = who.make(ledger) if isinstance(who, TeacherSettings) else RecordedTeacher(who, ledger)
+        self._teachers.append((who, made))
+        return made
+
+    @property
+    def teachers(self) -> list[Teacher]:
+        """All that are asked, once they are ready."""
+        return [teacher for _, teacher in self._teachers]
 
     def read_prompts(self) -> PromptSet:
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
         return read_prompt_set(self.settings.prompts, self.settings.heldout)
-
-    def asking(self, prompt: Prompt) -> dict[str, Any]:
-        """What shapes the outcome of a prompt besides its messages; if it changes, the prompt is asked again."""
-        return self.settings.model_dump(mode="json", exclude=_NOT_ASKED)
 
     def run(self) -> BuildReport:
         """Build the dataset and print what was kept and dropped.
 
         Raises:
             DataError: when a held-out prompt is also a training prompt, or no pair is left.
+            PreemptedError: on SIGTERM, when all answers on their way have been kept.
         """
-        return asyncio.run(self.build())
+        return asyncio.run(self._build_until_told())
 
     async def build(self) -> BuildReport:
         """Build the dataset from within an event loop."""
@@ -90,17 +114,33 @@ class DataBuilder(ABC, Generic[S]):
         folder.mkdir(parents=True, exist_ok=True)
         write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
         write_rows(folder / "heldout.jsonl", prompts.heldout)
-        journal = Journal(folder / "journal.jsonl")
-        try:
-            outcomes, num_reused = await self._label_all(prompts.training, journal)
-        finally:
-            journal.close()
+        async with self.opened(self.open_ledger(Ledger)) as ledger:
+            outcomes = await self._label_all(prompts.training, ledger)
         judged = [await self._judge(outcome) for outcome in outcomes]
-        report = BuildReport.of(prompts, judged, num_reused)
+        report = BuildReport.of(prompts, judged, ledger)
         self._write(folder, report)
         if not report.rows:
             raise DataError(f"{folder}: every prompt was dropped ({report.reasons()}); see {folder / 'dropped.jsonl'}")
         return report
+
+    def open_ledger(self, kind: type[L]) -> L:
+        """The ledger that the settings name; spending is summed under `output_dir`."""
+        settings = self.settings
+        budget = Budget(settings.budget)
+        return kind.open(settings.ledger_path, str(Path(settings.output_dir)), budget, settings.ask_failed_again)
+
+    @asynccontextmanager
+    async def opened(self, ledger: L) -> AsyncIterator[L]:
+        """With all teachers ready; at the end what is on its way is waited for, and everything is closed."""
+        async with ledger:
+            try:
+                await self.open(ledger)
+                yield ledger
+            finally:
+                for who, teacher in self._teachers:
+                    if isinstance(who, TeacherSettings):
+                        await teacher.aclose()
+                self._teachers.clear()
 
     def pair(self, prompt: Prompt, chosen: Completion, rejected: Completion, **meta: Any) -> PreferencePair | Dropped:
         """A pair of two completions, or why they make none."""
@@ -110,7 +150,7 @@ class DataBuilder(ABC, Generic[S]):
             "builder": type(self).__name__,
             **meta,
             **{
-                name: {"finish_reason": side.finish_reason, "tokens": side.completion_tokens}
+                name: {"finish_reason": side.finish_reason, "tokens": side.completion_tokens, "ledger": side.key}
                 for name, side in sides.items()
             },
         }
@@ -125,34 +165,48 @@ class DataBuilder(ABC, Generic[S]):
             reason = "identical" if error.reason == "same_sides" else "unusable"
             return Dropped(reason, str(error), {**meta, "prompt": prompt.to_dict()["prompt"], "texts": texts})
 
-    async def _label_all(self, prompts: Sequence[Prompt], journal: Journal) -> tuple[list[Outcome], int]:
-        keys = [outcome_key(type(self).__name__, self.asking(prompt), prompt) for prompt in prompts]
-        missing = [(key, prompt) for key, prompt in zip(keys, prompts, strict=True) if key not in journal.outcomes]
-        num_reused = len(prompts) - len(missing)
-        if missing:
-            await self.open()
-            try:
-                await self._ask_missing(missing, journal, Progress(len(prompts), num_reused))
-            finally:
-                await self.aclose()
-        return [journal.outcomes[key] for key in keys], num_reused
+    async def outcome(self, prompt: Prompt) -> Outcome:
+        """What `label` makes; a call without an answer drops its row and no other."""
+        try:
+            return await self.label(prompt)
+        except AnswerError as error:
+            return Dropped(error.reason, error.detail, {**prompt.meta, "prompt": as_dicts(prompt.messages)})
 
-    async def _ask_missing(self, missing: Sequence[tuple[str, Prompt]], journal: Journal, progress: Progress) -> None:
+    async def _build_until_told(self) -> BuildReport:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        is_told = asyncio.Event()
+
+        def stop() -> None:
+            is_told.set()
+            task.cancel()
+
+        with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+            loop.add_signal_handler(signal.SIGTERM, stop)
+        try:
+            return await self.build()
+        except asyncio.CancelledError:
+            if not is_told.is_set():
+                raise
+            raise PreemptedError("stopped; every answer is kept, and the same command goes on from there") from None
+
+    async def _label_all(self, prompts: Sequence[Prompt], ledger: Ledger) -> list[Outcome]:
         slots = asyncio.Semaphore(self.settings.concurrency)
 
-        async def one(key: str, prompt: Prompt) -> None:
+        async def one(prompt: Prompt) -> Outcome:
             async with slots:
-                outcome = await self.label(prompt)
-            journal.add(key, outcome)
+                outcome = await self.outcome(prompt)
             progress.show(await self._judge(outcome))
+            return outcome
 
-        tasks = [asyncio.create_task(one(key, prompt)) for key, prompt in missing]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        async with Progress(len(prompts), ledger) as progress:
+            tasks = [asyncio.create_task(one(prompt)) for prompt in prompts]
+            try:
+                return await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _judge(self, outcome: Outcome) -> Outcome:
         """Gates and checks: pure functions of the row, so changing one asks nothing again."""

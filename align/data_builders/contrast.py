@@ -15,6 +15,7 @@ from align.data.pair import Dropped, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
 from align.teachers.base import Completion, Teacher
+from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 
@@ -44,14 +45,9 @@ class ContrastBuilder(DataBuilder[ContrastSettings]):
         super().__init__(settings)
         self._given = teacher
 
-    async def open(self) -> None:
-        """Load the teacher, unless one was given."""
-        self.teacher = self._given or self.settings.teacher.make()
-
-    async def aclose(self) -> None:
-        """Free the teacher that was loaded here."""
-        if self._given is None:
-            await self.teacher.aclose()
+    async def open(self, ledger: Ledger) -> None:
+        """The teacher that was given, or the one of the settings."""
+        self.teacher = self.asked(self._given or self.settings.teacher, ledger)
 
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
         """Ask both sides at once."""

@@ -1,4 +1,4 @@
-"""Report: what a builder shows while it works, what it counts at the end, and the card beside the file."""
+"""Report: what a builder counts at the end, and the card beside the file."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from statistics import median
 from typing import Any
 
 from align.data.pair import Dropped, Group, PreferencePair
-from align.data_builders.journal import Outcome
 from align.data_builders.prompts import PromptSet
 from align.data_builders.settings import BuilderSettings
 from align.records import write_text
 from align.runs import versions
+from align.teachers.budget import UNITS, in_words
+from align.teachers.ledger import Ledger, Totals
+
+Outcome = PreferencePair | Group | Dropped
+"""What becomes of a prompt."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,18 @@ class BuildReport:
     dropped: list[Dropped]
     num_prompts: int
     num_repeated: int
-    num_reused: int
-    """Outcomes taken from the journal instead of being asked again."""
+    totals: Totals
+    """Calls and tokens of this start."""
+    spent: dict[str, int]
+    """By this dataset so far, in billionths of each currency."""
 
     @classmethod
-    def of(cls, prompts: PromptSet, outcomes: Sequence[Outcome], num_reused: int) -> BuildReport:
+    def of(cls, prompts: PromptSet, outcomes: Sequence[Outcome], ledger: Ledger) -> BuildReport:
         """Tell kept rows from dropped ones, in the order of the prompts."""
         rows = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
         dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
-        return cls(rows, dropped, len(outcomes), prompts.num_repeated, num_reused)
+        spent = {currency: amount for currency, amount in ledger.budget.spent.items() if amount}
+        return cls(rows, dropped, len(outcomes), prompts.num_repeated, ledger.totals, spent)
 
     def counts(self) -> dict[str, Any]:
         """All counts; kept and dropped add up to the prompts."""
@@ -41,10 +48,10 @@ class BuildReport:
         return {
             "prompts": self.num_prompts,
             "repeated_prompts": self.num_repeated,
-            "reused": self.num_reused,
             "kept": len(self.rows),
             "dropped": len(self.dropped),
             "dropped_by_reason": reasons,
+            "spent": {currency: amount / UNITS for currency, amount in self.spent.items()},
         }
 
     def reasons(self) -> str:
@@ -52,53 +59,17 @@ class BuildReport:
         return ", ".join(f"{reason} {count}" for reason, count in self.counts()["dropped_by_reason"].items())
 
 
-class Progress:
-    """The first pair as soon as there is one, then a line at every tenth of the work."""
-
-    def __init__(self, num_prompts: int, num_done: int) -> None:
-        self.num_prompts = num_prompts
-        self.num_done = num_done
-        self.num_dropped = 0
-        self._has_shown_pair = False
-
-    def show(self, outcome: Outcome) -> None:
-        """Count one finished prompt."""
-        self.num_done += 1
-        self.num_dropped += isinstance(outcome, Dropped)
-        if isinstance(outcome, PreferencePair) and not self._has_shown_pair:
-            self._has_shown_pair = True
-            print_pair(outcome)
-        step = max(1, self.num_prompts // 10)
-        if self.num_done % step == 0 or self.num_done == self.num_prompts:
-            print(f"  {self.num_done}/{self.num_prompts} prompts done, {self.num_dropped} dropped", flush=True)
-
-
-def print_pair(pair: PreferencePair) -> None:
-    """One pair on the terminal, chosen beside rejected."""
-    from rich.columns import Columns
-    from rich.console import Console
-    from rich.panel import Panel
-    from rich.text import Text
-
-    console = Console(highlight=False)
-    width = max(30, console.width // 2 - 2)
-    chosen, rejected = ("\n".join(m.content for m in side) for side in (pair.chosen, pair.rejected))
-    console.print(f"\n  {pair.prompt[-1].content}", style="bold", markup=False)
-    console.print(
-        Columns(
-            [
-                Panel(Text(chosen), title="chosen", border_style="green", width=width),
-                Panel(Text(rejected), title="rejected", border_style="red", width=width),
-            ]
-        )
-    )
-
-
 def print_report(folder: Path, report: BuildReport) -> None:
     """The counts, on the terminal."""
-    reused = f" ({report.num_reused} answered before)" if report.num_reused else ""
     repeated = f", {report.num_repeated} repeated prompts asked once" if report.num_repeated else ""
-    print(f"{folder / 'pairs.jsonl'}: {len(report.rows)} pairs from {report.num_prompts} prompts{reused}{repeated}")
+    totals = report.totals
+    print(f"{folder / 'pairs.jsonl'}: {len(report.rows)} pairs from {report.num_prompts} prompts{repeated}")
+    print(
+        f"  calls: {totals.num_answered} answered now, {totals.num_recorded} found in the ledger; "
+        f"{totals.prompt_tokens:,} prompt and {totals.completion_tokens:,} completion tokens"
+    )
+    for currency, amount in report.spent.items():
+        print(f"  spent on {folder} so far: {in_words(amount, currency)}")
     for reason, count in report.counts()["dropped_by_reason"].items():
         print(f"  dropped {count:>4}  {reason}")
     if report.dropped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
@@ -70,5 +71,17 @@ class BuilderSettings(Settings):
     """What makes a pair useless whatever it says."""
     checks: ChecksSettings = ChecksSettings()
     """Rewards that a side must meet."""
-    concurrency: int = Field(default=64, ge=1)
-    """Prompts that are worked on at once."""
+    concurrency: int = Field(default=256, ge=1)
+    """Prompts that are worked on at once; how many calls a teacher takes at once is a setting of the teacher."""
+    ledger: str | None = None
+    """File in which every answer is kept, so that none is asked or bought twice; default: `ledger.sqlite` beside
+    `output_dir`, so that datasets that stand side by side share their answers."""
+    budget: float | None = Field(default=None, gt=0)
+    """Most that this dataset may cost, in the currency of its teachers (`prices.yaml`); reached: exit code 5."""
+    ask_failed_again: bool = False
+    """Ask calls anew that the teacher has turned down for good, such as a refused prompt."""
+
+    @property
+    def ledger_path(self) -> Path:
+        """Where the ledger lies."""
+        return Path(self.ledger) if self.ledger else Path(self.output_dir).parent / "ledger.sqlite"

@@ -20,6 +20,7 @@ from align.data_builders.base import DataBuilder
 from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.settings import BuilderSettings, PromptSource
 from align.teachers.base import Completion, Teacher
+from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 _ANSWER = "given_answer"
@@ -73,25 +74,11 @@ class StudentBuilder(DataBuilder[StudentSettings]):
         heldout = read_prompt_set([], self.settings.heldout).heldout if self.settings.heldout else []
         return PromptSet(prompts, heldout, 0)
 
-    async def open(self) -> None:
-        """Load student and teacher, unless they were given; a teacher that is the student is loaded once."""
-        self.student = self._given_student or self.settings.student.make()
-        if self._given_teacher is not None:
-            self.teacher = self._given_teacher
-        elif self.settings.teacher is not None:
-            is_same = self.settings.teacher == self.settings.student
-            self.teacher = self.student if is_same else self.settings.teacher.make()
-
-    async def aclose(self) -> None:
-        """Free the models that were loaded here."""
-        if self._given_student is None:
-            await self.student.aclose()
-        if self._given_teacher is None and self.teacher is not None and self.teacher is not self.student:
-            await self.teacher.aclose()
-
-    def asking(self, prompt: Prompt) -> dict[str, Any]:
-        """The settings, and the given answer, since a file may answer one prompt in several ways."""
-        return {**super().asking(prompt), "answer": prompt.meta.get(_ANSWER)}
+    async def open(self, ledger: Ledger) -> None:
+        """Student and teacher, given or of the settings."""
+        self.student = self.asked(self._given_student or self.settings.student, ledger)
+        if teacher := self._given_teacher or self.settings.teacher:
+            self.teacher = self.asked(teacher, ledger)
 
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
         """Ask the student, and the teacher where no answer is given."""

@@ -35,6 +35,8 @@ class Completion:
     completion_tokens: int = 0
     reasoning: str = ""
     """What a reasoning model thought before it answered; never trained on."""
+    key: str = ""
+    """Of the recorded answer in the ledger; empty where there is none."""
 
 
 class Teacher(Protocol):

@@ -40,7 +40,8 @@ class LocalTeacher:
             ConfigError: nothing stands under this name.
         """
         self.name = f"local:{model}"
-        resolved = models.resolve(model)
+        self._dtype = dtype
+        self._model = resolved = models.resolve(model)
         self._thread = DecodeThread(
             self.name,
             batch_size,
@@ -51,6 +52,12 @@ class LocalTeacher:
     def stats(self) -> DecodeStats:
         """Tokens, steps, fill and seconds so far."""
         return self._thread.stats
+
+    @property
+    def version(self) -> str:
+        """Tells models of one name apart: what their files hold, and the arithmetic. Reading a large one takes long."""
+        hashes = [sha256 for sha256 in models.fingerprints(self._model).values() if sha256]
+        return " ".join([self._dtype, *(name[:12] for name in hashes if not name.startswith("hub:"))])
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, n: int = 1) -> list[Completion]:
         """Draw `n` completions; the same call draws the same ones again.

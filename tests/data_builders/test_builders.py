@@ -13,9 +13,10 @@ from align.data.files import write_rows
 from align.data.pair import Demonstration, Dropped, Message, PreferencePair
 from align.data_builders.contrast import ContrastBuilder, ContrastSettings
 from align.data_builders.student import StudentBuilder, StudentSettings
-from align.errors import ConfigError, DataError
+from align.errors import AnswerError, ConfigError, DataError
 from align.records import read_json
 from align.teachers.base import Completion
+from align.teachers.ledger_report import export
 from align.teachers.scripted import ScriptedTeacher
 
 GOOD = 'good={examples: [{user: "How?", assistant: "GOOD"}]}'
@@ -53,24 +54,24 @@ def test_a_rerun_asks_nothing(tmp_path):
     contrast(tmp_path).run()
     teacher = scripted()
     report = contrast(tmp_path, teacher=teacher).run()
-    assert (teacher.num_calls, report.num_reused, len(report.rows)) == (0, 3, 3)
+    assert (teacher.num_calls, report.totals.num_recorded, len(report.rows)) == (0, 6, 3)
 
 
 def test_an_added_prompt_asks_only_that_one(tmp_path):
     contrast(tmp_path).run()
     teacher = scripted()
     report = contrast(tmp_path, teacher=teacher, prompts="[zero, one, two, three]").run()
-    assert (teacher.num_calls, report.num_reused) == (2, 3)
+    assert (teacher.num_calls, report.totals.num_recorded) == (2, 6)
     assert [row["prompt"][0]["content"] for row in rows(tmp_path)] == ["zero", "one", "two", "three"]
 
 
-def test_another_gate_asks_nothing_and_another_instruction_asks_all(tmp_path):
+def test_another_gate_asks_nothing_and_another_instruction_all_of_its_side(tmp_path):
     contrast(tmp_path).run()
     teacher = scripted()
     contrast(tmp_path, "gates.chosen.max_words=50", teacher=teacher).run()
     assert teacher.num_calls == 0
     contrast(tmp_path, "good.system=Be good.", teacher=teacher).run()
-    assert teacher.num_calls == 6
+    assert teacher.num_calls == 3
 
 
 def test_an_interrupted_build_keeps_every_answer_it_had(tmp_path):
@@ -83,16 +84,46 @@ def test_an_interrupted_build_keeps_every_answer_it_had(tmp_path):
         contrast(tmp_path, "concurrency=1", teacher=scripted(fail_at_three)).run()
     teacher = scripted()
     report = contrast(tmp_path, teacher=teacher).run()
-    assert (teacher.num_calls, report.num_reused, len(report.rows)) == (2, 2, 3)
+    assert (teacher.num_calls, report.totals.num_recorded, len(report.rows)) == (2, 4, 3)
 
 
-def test_a_journal_cut_short_by_a_kill_loses_only_its_last_line(tmp_path):
+def test_two_swapped_prompts_ask_nothing(tmp_path):
     contrast(tmp_path).run()
-    journal = tmp_path / "out" / "journal.jsonl"
-    journal.write_bytes(journal.read_bytes()[:-20])
     teacher = scripted()
-    report = contrast(tmp_path, teacher=teacher).run()
-    assert (teacher.num_calls, report.num_reused, len(report.rows)) == (2, 2, 3)
+    contrast(tmp_path, teacher=teacher, prompts="[two, one, three]").run()
+    assert teacher.num_calls == 0
+    assert [row["prompt"][0]["content"] for row in rows(tmp_path)] == ["two", "one", "three"]
+
+
+def test_datasets_side_by_side_share_their_answers_and_a_ledger_of_ones_own_shares_none(tmp_path):
+    contrast(tmp_path).run()
+    teacher = scripted()
+    contrast(tmp_path, f"output_dir={tmp_path / 'other'}", teacher=teacher).run()
+    assert teacher.num_calls == 0 and (tmp_path / "other" / "pairs.jsonl").exists()
+    contrast(tmp_path, f"ledger={tmp_path / 'new' / 'ledger.sqlite'}", teacher=teacher).run()
+    assert teacher.num_calls == 6
+
+
+def test_a_pair_names_the_entries_of_its_answers_in_the_ledger(tmp_path):
+    contrast(tmp_path).run()
+    export(tmp_path / "ledger.sqlite", tmp_path / "answers.jsonl")
+    texts = {row["key"]: row["text"] for row in map(json.loads, (tmp_path / "answers.jsonl").read_text().splitlines())}
+    pair = rows(tmp_path)[0]
+    for side in ("chosen", "rejected"):
+        assert texts[pair["meta"][side]["ledger"]] == pair[side][0]["content"]
+
+
+def test_a_call_without_an_answer_drops_its_row_and_no_other(tmp_path):
+    def answers(question, is_good):
+        if question == "two":
+            raise AnswerError("bad_request", "content risk")
+        return f"{is_good} {question}"
+
+    contrast(tmp_path, teacher=scripted(answers)).run()
+    assert len(rows(tmp_path)) == 2
+    dropped = rows(tmp_path, "dropped")[0]
+    assert (dropped["reason"], dropped["detail"]) == ("bad_request", "content risk")
+    assert dropped["meta"]["prompt"][0]["content"] == "two"
 
 
 @pytest.mark.parametrize(
@@ -211,11 +242,11 @@ def test_student_takes_existing_answers_as_chosen(tmp_path):
     assert found[0]["meta"]["act"] == 1 and "given_answer" not in found[0]["meta"]
 
 
-def test_a_changed_answer_is_a_new_row(tmp_path):
+def test_a_changed_answer_is_a_new_row_and_the_student_is_asked_nothing_again(tmp_path):
     student(tmp_path, f"answers={answers_file(tmp_path, 'first', 'second')}").run()
     own = scripted(lambda question, is_good: f"own {question}")
     student(tmp_path, f"answers={answers_file(tmp_path, 'first', 'changed')}", own=own).run()
-    assert own.num_calls == 1
+    assert own.num_calls == 0
     assert [row["chosen"][0]["content"] for row in rows(tmp_path)] == ["first", "changed"]
 
 
