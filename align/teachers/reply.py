@@ -48,7 +48,8 @@ def error_message(body: str) -> str:
         return _short(body)
     error = data.get("error", data) if isinstance(data, Mapping) else data
     if isinstance(error, Mapping):
-        error = error.get("message") or error.get("msg") or json.dumps(error, ensure_ascii=False)
+        said = error.get("message") or error.get("msg") or error.get("detail")  # detail: FastAPI, of any shape
+        error = said if isinstance(said, str) else json.dumps(error, ensure_ascii=False)
     return _short(str(error))
 
 

@@ -152,6 +152,24 @@ def test_a_refused_prompt_fails_alone_with_its_reason_and_for_good(tmp_path, sta
         assert len(server.requests) == num_requests + 1
 
 
+@pytest.mark.parametrize(
+    ("body", "detail"),
+    [
+        ({"error": {"message": "Too long", "type": "x"}}, "Too long"),
+        ({"error": "Too long"}, "Too long"),
+        ({"code": 20015, "msg": "Too long"}, "Too long"),
+        ({"detail": "Too long"}, "Too long"),
+        ({"detail": [{"loc": ["body"], "msg": "Too long"}]}, '{"detail": [{"loc": ["body"], "msg": "Too long"}]}'),
+        (b"Too long", "Too long"),
+    ],
+    ids=["OpenAI", "text", "SiliconFlow", "FastAPI", "FastAPI list", "plain"],
+)
+def test_what_the_server_says_is_found_in_each_shape_of_error(tmp_path, body, detail):
+    with Server(lambda request: Reply(body, status=400)) as server:
+        (failed,) = ask(tmp_path, place(server.url))
+    assert isinstance(failed, AnswerError) and failed.detail == detail
+
+
 def test_when_none_of_the_first_requests_is_taken_the_settings_are_wrong_and_no_row_is_written_off(tmp_path):
     with Server(lambda request: error(400, "Model Not Exist")) as server:
         results = ask(tmp_path, place(server.url), *map(str, range(20)), concurrency=2)
