@@ -33,6 +33,9 @@ _LEAST_SHARE = 0.9
 _FIRST_REFUSED = 5
 """Requests that are refused before any is answered, after which it is the settings that are wrong."""
 
+_LONG_CHARACTERS = 80
+"""From which on two samples are not equal by chance."""
+
 
 class EndpointTeacher:
     """A model behind one or several equal URLs."""
@@ -94,6 +97,8 @@ class EndpointTeacher:
         calls = [Call(self._place.name, self._place.model, asked, index) for index in range(n)]
         answers = [self._ledger.answer(call, partial(self._ask, call, messages, sampling)) for call in calls]
         found = [await answers[0]] if n == 1 else await asyncio.gather(*answers)
+        if n > 1 and sampling.temperature > 0 and _are_one_long_answer(found):
+            self._note("prompts whose samples are all equal: the server may ignore the temperature")
         return [answer.completion(call) for answer, call in zip(found, calls, strict=True)]
 
     async def aclose(self) -> None:
@@ -235,6 +240,11 @@ class EndpointTeacher:
         self.notes[sentence] += 1
         if self.notes[sentence] == 1:
             print(f"teacher {self.name}: {sentence}", file=sys.stderr, flush=True)
+
+
+def _are_one_long_answer(answers: Sequence[Answer]) -> bool:
+    """Two short answers may be equal by chance."""
+    return len({answer.text for answer in answers}) == 1 and len(answers[0].text) > _LONG_CHARACTERS
 
 
 def _is_same_model(asked: str, answered: str) -> bool:

@@ -108,7 +108,9 @@ def print_ledger(path: str | Path) -> None:
         tokens = (line.prompt_tokens, line.completion_tokens)
         texts = (f"{number:,}" for number in (*numbers, *tokens))
         table.add_row(line.day, line.run, line.teacher, line.model, *texts, in_words(line.cost, line.currency))
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # a file has no width, and nothing is to be cut
     console.print(table)
     total, uncertain = Counter[str](), Counter[str]()
     for line in lines:

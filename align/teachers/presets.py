@@ -96,5 +96,6 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
-ANY = Preset(base_url=None, takes_seed=True)
-"""An OpenAI-compatible server that is not listed."""
+ANY = Preset(base_url=None, takes_seed=True, body={"presence_penalty": 0.0, "frequency_penalty": 0.0})
+"""An OpenAI-compatible server that is not listed. Without the penalties `transformers serve` applies the one of the
+model's generation_config.json, at temperature 0 too."""

@@ -42,6 +42,8 @@ def test_sampling_is_sent_in_full_and_one_answer_is_asked_for(tmp_path):
         "top_p": 0.9,
         "max_tokens": 40,
         "seed": 7,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
         "stream": False,
     }
 
@@ -341,3 +343,17 @@ def test_the_key_goes_out_in_the_header_and_appears_in_no_byte_that_is_left(tmp_
     assert CANARY not in "".join(capfd.readouterr())
     files = [path for path in tmp_path.iterdir() if path.is_file()]
     assert files and not [path for path in files if CANARY.encode() in path.read_bytes()]
+
+
+def test_samples_that_are_all_equal_are_said_when_they_are_long(tmp_path, capfd):
+    async def main(text: str) -> None:
+        with Server(lambda request: answer(text)) as server:
+            async with Ledger.open(tmp_path / f"{len(text)}.sqlite") as ledger:
+                teacher = EndpointTeacher(place(server.url), ledger, patience=HURRIED)
+                await teacher.complete((Message("user", "hello"),), SAMPLING, n=3)
+                await teacher.aclose()
+
+    asyncio.run(main("Yes."))
+    assert not capfd.readouterr().err
+    asyncio.run(main("A long answer. " * 10))
+    assert "the server may ignore the temperature" in capfd.readouterr().err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import random
 from datetime import datetime, timezone
 
 import pytest
@@ -54,6 +55,17 @@ class Window(Bucket):
         return self.tokens >= 0
 
 
+class Busy(Bucket):
+    """A server that refuses a share of the requests at random, however many there are, and passes on the others."""
+
+    def __init__(self, share: float, seed: int, behind: Bucket | None = None) -> None:
+        self.share, self.behind, self.numbers = share, behind, random.Random(seed)
+
+    def takes(self, now: float) -> bool:
+        is_taken = self.numbers.random() >= self.share
+        return is_taken and (self.behind is None or self.behind.takes(now))
+
+
 def simulate(limiter: Limiter, server, seconds: float, latency: float = 0.05) -> list[tuple[float, bool]]:
     """Send as fast as the limiter lets; (when it came back, whether it was accepted) of every request."""
     now, seen, on_the_wire = 0.0, [], []
@@ -82,6 +94,23 @@ def test_a_server_that_allows_ten_a_second_refuses_at_most_5_percent_after_ten_s
     late = [is_accepted for at, is_accepted in seen if at > 10]
     assert late.count(False) <= 0.05 * len(late)
     assert late.count(True) >= 0.8 * 10 * 120
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1])
+@pytest.mark.parametrize("concurrency", [8, 64])
+def test_refusals_at_random_do_not_bring_it_to_a_crawl(concurrency, share, seed):
+    seen = simulate(Limiter(concurrency), Busy(share, seed), seconds=300, latency=0.4)
+    late = [is_accepted for at, is_accepted in seen if at > 120]
+    assert late.count(True) >= 0.6 * (1 - share) * concurrency / 0.4 * 180
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_limit_is_found_behind_refusals_at_random(seed):
+    seen = simulate(Limiter(64), Busy(0.05, seed, Bucket(20)), seconds=240, latency=0.4)
+    late = [is_accepted for at, is_accepted in seen if at > 60]
+    assert late.count(True) >= 0.7 * 20 * 180
+    assert late.count(False) <= 0.25 * len(late)
 
 
 @pytest.mark.parametrize("per_second", [2, 100, 1000])

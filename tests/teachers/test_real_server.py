@@ -13,12 +13,13 @@ import pytest
 from align import models
 from align.data.instruction import Example, Instruction
 from align.data.message import Message, as_dicts
+from align.data_builders.contrast import ContrastBuilder
 from align.errors import AnswerError, ConfigError
 from align.teachers.base import Completion, Sampling
 from align.teachers.endpoint import EndpointTeacher
 from align.teachers.ledger import Ledger
 from tests.teachers.asking import entries
-from tests.teachers.transformers_server import serve
+from tests.teachers.transformers_server import contrast, serve
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 BRIEF = Instruction(
@@ -106,3 +107,12 @@ def test_another_model_than_the_one_it_serves_ends_the_run_with_what_the_server_
     (ended, *_) = (str(result) for result in results if isinstance(result, ConfigError))
     assert f"the server says: Server is pinned to '{served.model}'; requested 'another'" in ended
     assert set(entries(tmp_path, "state")) == {"refused"}
+
+
+def test_a_builder_makes_over_it_the_pairs_that_it_makes_with_the_local_model(served, tmp_path):
+    made = {}
+    for name, teacher in (("there", served.there), ("here", served.here)):
+        report = ContrastBuilder(contrast(teacher, tmp_path / name)).run()
+        made[name] = [(row.prompt, row.chosen, row.rejected) for row in report.rows]
+        assert report.totals.num_answered == 8
+    assert made["there"] == made["here"] and len(made["there"]) >= 3
