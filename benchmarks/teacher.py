@@ -67,12 +67,15 @@ class Answering(asyncio.Protocol):
         length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
         if head and len(body) >= length > 0:
             self.received = b""
-            delay_s = float(body.partition(b"wait ")[2].partition(b" ")[0])
-            asyncio.get_running_loop().call_later(delay_s, self.transport.write, self.REPLY)
+            self.answer(body)
+
+    def answer(self, body: bytes) -> None:
+        delay_s = float(body.partition(b"wait ")[2].partition(b" ")[0])
+        asyncio.get_running_loop().call_later(delay_s, self.transport.write, self.REPLY)
 
 
-async def serve() -> None:
-    server = await asyncio.get_running_loop().create_server(Answering, "127.0.0.1", 0, backlog=2048)
+async def serve(protocol: Callable[[], asyncio.Protocol] = Answering) -> None:
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 
