@@ -43,6 +43,8 @@ class Pace:
         self._cut_at = -math.inf
         self._grown_at = -math.inf
         self._is_binding = False
+        self._is_searching = False
+        """Nothing was accepted before the last refusal, so nothing is known of the rate that would be."""
 
     def free_at(self, now: float) -> float:
         """When the next request may be sent; not after `now` if at once."""
@@ -70,6 +72,7 @@ class Pace:
         if recent > self.rate:  # the server still counts an earlier burst; this rate has not been tried yet
             self._next_at = max(self._next_at, now + WINDOW_S / 4)
             return False
+        self._is_searching = not recent
         if recent:
             self.rate = max(SLOWEST, CUT_RATE * min(self.rate, recent))
         else:
@@ -87,8 +90,9 @@ class Pace:
         """Grows only while it holds requests back, else it says nothing about the server."""
         seconds, self._grown_at = now - self._grown_at, now
         if self._is_binding and self._cut_at > -math.inf:
-            growth = _GROWTH * 2 ** min(10.0, (now - self._cut_at) // _GROWTH_DOUBLES_S)
-            self.rate = min(self._most, self.rate * (1 + min(growth, _FASTEST_GROWTH) * min(seconds, 1.0)))
+            growth = min(_FASTEST_GROWTH, _GROWTH * 2 ** min(10.0, (now - self._cut_at) // _GROWTH_DOUBLES_S))
+            growth = 1.0 if self._is_searching else growth
+            self.rate = min(self._most, self.rate * (1 + growth * min(seconds, 1.0)))
         self._is_binding = False
 
 

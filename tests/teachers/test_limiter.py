@@ -113,6 +113,22 @@ def test_a_limit_is_found_behind_refusals_at_random(seed):
     assert late.count(False) <= 0.25 * len(late)
 
 
+class Closed(Bucket):
+    """A server that takes nothing until it opens, and then everything."""
+
+    def __init__(self, opens_at: float) -> None:
+        self.opens_at = opens_at
+
+    def takes(self, now: float) -> bool:
+        return now >= self.opens_at
+
+
+def test_after_a_server_has_opened_it_is_used_within_seconds():
+    seen = simulate(Limiter(32), Closed(3.0), seconds=13)
+    assert sum(1 for at, is_accepted in seen if is_accepted and at < 8) >= 60
+    assert sum(1 for at, is_accepted in seen if is_accepted and at > 12) >= 0.5 * 32 / 0.05
+
+
 @pytest.mark.parametrize("per_second", [2, 100, 1000])
 def test_other_rates_are_found_too(per_second):
     seen = simulate(Limiter(128), Bucket(per_second), seconds=100)
