@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     from align.recipes.grpo import GRPORecipe
     from align.recipes.sft import SFTRecipe
     from align.teachers.base import Completion, Sampling, Teacher
+    from align.teachers.endpoint import EndpointTeacher
+    from align.teachers.ledger import Ledger
     from align.teachers.local import LocalTeacher
     from align.teachers.scripted import ScriptedTeacher
+    from align.teachers.settings import TeacherSettings
 
 _HOMES = {
     "Candidate": "align.data.pair",
@@ -35,8 +38,10 @@ _HOMES = {
     "DataBuilder": "align.data_builders.base",
     "Demonstration": "align.data.pair",
     "Dropped": "align.data.pair",
+    "EndpointTeacher": "align.teachers.endpoint",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "Ledger": "align.teachers.ledger",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
     "PreferencePair": "align.data.pair",
@@ -49,6 +54,7 @@ _HOMES = {
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
+    "TeacherSettings": "align.teachers.settings",
 }
 
 __all__ = [
@@ -60,8 +66,10 @@ __all__ = [
     "DataBuilder",
     "Demonstration",
     "Dropped",
+    "EndpointTeacher",
     "GRPORecipe",
     "Group",
+    "Ledger",
     "LocalTeacher",
     "Message",
     "PreferencePair",
@@ -74,6 +82,7 @@ __all__ = [
     "SumsBuilder",
     "Task",
     "Teacher",
+    "TeacherSettings",
 ]
 
 

@@ -174,7 +174,7 @@ class TeacherSettings(Settings):
             return None
         value = os.environ.get(variable, "").strip()
         if not value:
-            raise ConfigError(f"{variable} must hold the key of {self.endpoint or self.name}: export {variable}=…")
+            raise ConfigError(f"{variable} must hold the key of {self.endpoint or self.name}, but is not set here")
         if not value.isascii() or not value.isprintable() or " " in value:
             raise ConfigError(f"{variable} must hold a key, but has spaces or characters that no key has")
         return Key(value)
