@@ -225,13 +225,17 @@ class DataBuilder(ABC, Generic[S]):
         return [(side, check, check.load()) for side, checks in sides.items() for check in checks]
 
     async def _check(self, pair: PreferencePair, side: str, check: Check, reward: Reward) -> Dropped | None:
-        value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)))
+        value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)), pair.meta)
         if value is None:
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")
 
     def _write(self, folder: Path, report: BuildReport) -> None:
-        write_rows(folder / "pairs.jsonl", report.rows)
+        pairs = [row for row in report.rows if isinstance(row, PreferencePair)]
+        groups = [row for row in report.rows if not isinstance(row, PreferencePair)]
+        write_rows(folder / "pairs.jsonl", pairs)
+        if groups:
+            write_rows(folder / "groups.jsonl", groups)
         write_rows(folder / "dropped.jsonl", report.dropped)
         write_json(folder / "counts.json", report.counts())
         write_card(folder, type(self).__name__, self.settings, report)

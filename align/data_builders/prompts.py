@@ -21,14 +21,18 @@ class PromptSet:
 
 
 def read_prompt_set(training: Any, heldout: Any | None) -> PromptSet:
-    """Read both sources.
+    """Read both sources, as `unique_prompts` has them."""
+    return unique_prompts(_read(training), _read(heldout) if heldout is not None else [])
+
+
+def unique_prompts(read: list[Prompt], heldout: list[Prompt]) -> PromptSet:
+    """Each prompt once, the first of equal ones.
 
     Raises:
         DataError: when a prompt stands on both sides.
     """
-    read = _read(training)
     unique = list({prompt.key: prompt for prompt in reversed(read)}.values())[::-1]
-    kept_away = list({prompt.key: prompt for prompt in _read(heldout)}.values()) if heldout is not None else []
+    kept_away = list({prompt.key: prompt for prompt in heldout}.values())
     known = {_plain(prompt) for prompt in unique}
     leaked = [prompt for prompt in kept_away if _plain(prompt) in known]
     if leaked:

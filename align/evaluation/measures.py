@@ -53,7 +53,7 @@ class Measures:
 async def skill_scores(reward: Any, prompts: Sequence[Prompt], answers: Answers) -> list[list[float | None]]:
     """[N][K] the reward of every answer; None where the reward cannot say."""
     return [
-        [await score(reward, prompt.messages, [{"role": "assistant", "content": one.text}]) for one in row]
+        [await score(reward, prompt.messages, [{"role": "assistant", "content": one.text}], prompt.meta) for one in row]
         for prompt, row in zip(prompts, answers, strict=True)
     ]
 
