@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
     from align.data_builders.contrast import ContrastBuilder
+    from align.data_builders.revise import ReviseBuilder
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
+    from align.data_builders.verified import VerifiedBuilder
     from align.evaluation.compare import Comparison
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
@@ -47,6 +49,7 @@ _HOMES = {
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
     "Recipe": "align.recipes.base",
+    "ReviseBuilder": "align.data_builders.revise",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
     "ScriptedTeacher": "align.teachers.scripted",
@@ -55,6 +58,7 @@ _HOMES = {
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
     "TeacherSettings": "align.teachers.settings",
+    "VerifiedBuilder": "align.data_builders.verified",
 }
 
 __all__ = [
@@ -75,6 +79,7 @@ __all__ = [
     "PreferencePair",
     "Prompt",
     "Recipe",
+    "ReviseBuilder",
     "SFTRecipe",
     "Sampling",
     "ScriptedTeacher",
@@ -83,6 +88,7 @@ __all__ = [
     "Task",
     "Teacher",
     "TeacherSettings",
+    "VerifiedBuilder",
 ]
 
 

@@ -47,6 +47,14 @@ class SideGates(Settings):
     """Longest answer in words, where each Chinese, Japanese or Thai character is one; None: any length."""
 
 
+class RejectedGates(SideGates):
+    """Those of the rejected side: a refusal is a fair one, while a cut-off answer or one in another language teaches
+    length or language."""
+
+    refusal: bool = False
+    """Drop an answer that opens as a refusal or as "As an AI"."""
+
+
 class GateSettings(Settings):
     """Which gates a pair has to pass."""
 
@@ -55,8 +63,7 @@ class GateSettings(Settings):
     language: Language = "auto"
     """Language of the answers, told by script: `auto` takes that of the prompt's last user turn, `any` asks nothing."""
     chosen: SideGates = Field(default_factory=SideGates)
-    rejected: SideGates = Field(default_factory=lambda: SideGates(refusal=False))
-    """A refusal is a fair rejected side; a cut-off one or one in another language teaches length or language."""
+    rejected: RejectedGates = Field(default_factory=RejectedGates)
 
 
 def apply_gates(pair: PreferencePair, settings: GateSettings) -> Dropped | None:

@@ -7,6 +7,7 @@ barrier between steps, the ledger that keeps every answer, the gates and checks,
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
@@ -55,7 +56,8 @@ class DataBuilder(ABC, Generic[S]):
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
         """The `python -m` entry point; returns the exit code."""
-        module = f"align.data_builders.{cls.__name__.removesuffix('Builder').lower()}"
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Builder")).lower()
+        module = f"align.data_builders.{name}"
         return entry_point(
             module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments, {"--plan": cls._plan_with}
         )
@@ -171,6 +173,8 @@ class DataBuilder(ABC, Generic[S]):
             return await self.label(prompt)
         except AnswerError as error:
             return Dropped(error.reason, error.detail, {**prompt.meta, "prompt": as_dicts(prompt.messages)})
+        except RowError as error:  # an answer that no message can hold
+            return Dropped("unusable", str(error), {**prompt.meta, "prompt": as_dicts(prompt.messages)})
 
     async def _build_until_told(self) -> BuildReport:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from align.data.gates import (
     GateSettings,
     Language,
+    RejectedGates,
     SideGates,
     apply_gates,
     cut_off,
@@ -265,8 +266,13 @@ def test_gates_can_be_set_for_each_side() -> None:
     assert dropped is not None
     assert dropped.reason == "rejected_refusal"
     off = SideGates(empty=False, cut_off=False, refusal=False, wrong_language=False)
-    everything_off = GateSettings(identical=False, chosen=off, rejected=off)
+    everything_off = GateSettings(identical=False, chosen=off, rejected=RejectedGates(**off.model_dump()))
     assert apply_gates(pair_of("…", "...", chosen={"finish_reason": "length"}), everything_off) is None
+
+
+def test_setting_one_gate_of_the_rejected_side_leaves_its_others_as_they_were() -> None:
+    settings = GateSettings.model_validate({"rejected": {"cut_off": False}})
+    assert not settings.rejected.refusal and not settings.rejected.cut_off and settings.chosen.refusal
 
 
 def test_unknown_gate_is_refused() -> None:
