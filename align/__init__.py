@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.evaluation.compare import Comparison
+    from align.judges.base import Judge, JudgeError, Verdict
+    from align.judges.both_orders import BothOrders, Judgement
+    from align.judges.calibration import calibrate
+    from align.judges.pairwise import PairwiseJudge
+    from align.judges.scripted import ScriptedJudge
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
     from align.teachers.scripted import ScriptedTeacher
 
 _HOMES = {
+    "BothOrders": "align.judges.both_orders",
     "Candidate": "align.data.pair",
     "Comparison": "align.evaluation.compare",
     "Completion": "align.teachers.base",
@@ -37,21 +43,29 @@ _HOMES = {
     "Dropped": "align.data.pair",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "Judge": "align.judges.base",
+    "JudgeError": "align.judges.base",
+    "Judgement": "align.judges.both_orders",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
+    "PairwiseJudge": "align.judges.pairwise",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
     "Recipe": "align.recipes.base",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
+    "ScriptedJudge": "align.judges.scripted",
     "ScriptedTeacher": "align.teachers.scripted",
     "StudentBuilder": "align.data_builders.student",
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
+    "Verdict": "align.judges.base",
+    "calibrate": "align.judges.calibration",
 }
 
 __all__ = [
+    "BothOrders",
     "Candidate",
     "Comparison",
     "Completion",
@@ -62,18 +76,25 @@ __all__ = [
     "Dropped",
     "GRPORecipe",
     "Group",
+    "Judge",
+    "JudgeError",
+    "Judgement",
     "LocalTeacher",
     "Message",
+    "PairwiseJudge",
     "PreferencePair",
     "Prompt",
     "Recipe",
     "SFTRecipe",
     "Sampling",
+    "ScriptedJudge",
     "ScriptedTeacher",
     "StudentBuilder",
     "SumsBuilder",
     "Task",
     "Teacher",
+    "Verdict",
+    "calibrate",
 ]
 
 
