@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from align.data_builders.sums import SumsBuilder
     from align.data_builders.verified import VerifiedBuilder
     from align.evaluation.compare import Comparison
+    from align.judges.base import Judge, JudgeError, Verdict
+    from align.judges.both_orders import BothOrders, Judgement
+    from align.judges.calibration import calibrate
+    from align.judges.pairwise import PairwiseJudge
+    from align.judges.scripted import ScriptedJudge
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from align.teachers.settings import TeacherSettings
 
 _HOMES = {
+    "BothOrders": "align.judges.both_orders",
     "Candidate": "align.data.pair",
     "Comparison": "align.evaluation.compare",
     "Completion": "align.teachers.base",
@@ -43,25 +49,33 @@ _HOMES = {
     "EndpointTeacher": "align.teachers.endpoint",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "Judge": "align.judges.base",
+    "JudgeError": "align.judges.base",
+    "Judgement": "align.judges.both_orders",
     "Ledger": "align.teachers.ledger",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
+    "PairwiseJudge": "align.judges.pairwise",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
     "Recipe": "align.recipes.base",
     "ReviseBuilder": "align.data_builders.revise",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
+    "ScriptedJudge": "align.judges.scripted",
     "ScriptedTeacher": "align.teachers.scripted",
     "StudentBuilder": "align.data_builders.student",
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
     "TeacherSettings": "align.teachers.settings",
+    "Verdict": "align.judges.base",
     "VerifiedBuilder": "align.data_builders.verified",
+    "calibrate": "align.judges.calibration",
 }
 
 __all__ = [
+    "BothOrders",
     "Candidate",
     "Comparison",
     "Completion",
@@ -73,22 +87,29 @@ __all__ = [
     "EndpointTeacher",
     "GRPORecipe",
     "Group",
+    "Judge",
+    "JudgeError",
+    "Judgement",
     "Ledger",
     "LocalTeacher",
     "Message",
+    "PairwiseJudge",
     "PreferencePair",
     "Prompt",
     "Recipe",
     "ReviseBuilder",
     "SFTRecipe",
     "Sampling",
+    "ScriptedJudge",
     "ScriptedTeacher",
     "StudentBuilder",
     "SumsBuilder",
     "Task",
     "Teacher",
     "TeacherSettings",
+    "Verdict",
     "VerifiedBuilder",
+    "calibrate",
 ]
 
 

@@ -74,6 +74,29 @@ def compare(
     raise typer.Exit(exit_code_of(command))
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def judge(
+    file: Annotated[Path, typer.Argument(help="Preference pairs whose chosen side a person prefers.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(help="FILE.yaml and key=value: teacher.model=…, criteria=… and others.")
+    ] = None,
+    injections: Annotated[
+        bool, typer.Option("--injections", help="Also try orders hidden in answers on the first pairs.")
+    ] = False,
+) -> None:
+    """Show how well a judge agrees with people, and what length, position and hidden orders do to it."""
+
+    def command() -> None:
+        from align.command_line import parse_words
+        from align.config import load_settings
+        from align.judges.command import CalibrationSettings, judge_file
+
+        line = parse_words(words or ())
+        judge_file(file, load_settings(CalibrationSettings, line.path, line.words), injections)
+
+    raise typer.Exit(exit_code_of(command))
+
+
 @app.command()
 def ledger(
     file: Annotated[Path, typer.Argument(help="The ledger of a dataset, data/ledger.sqlite for example.")],

@@ -31,8 +31,9 @@ ALLOWED = {
     "runs": {"config", "errors", "records", "redact", "yaml_file"},
     "teachers": {"models", "data", "config", "errors", "redact", "yaml_file"},
     "rewards": {"teachers", "models", "data", "config", "errors"},
-    "evaluation": {"rewards", "teachers", "models", "data", "runs", *FOUNDATION},
-    "data_builders": {"rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
+    "judges": {"teachers", "models", "evaluation.statistics", "data", "config", "errors"},
+    "evaluation": {"judges", "rewards", "teachers", "models", "data", "runs", *FOUNDATION},
+    "data_builders": {"judges", "rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
     "training": {"models", "data", "runs", "records", "config", "errors", "redact"},
     "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},
 }

@@ -10,7 +10,7 @@ import asyncio
 import re
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
@@ -51,7 +51,8 @@ class DataBuilder(ABC, Generic[S]):
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
-        self._teachers: list[tuple[TeacherSettings | Teacher, Teacher]] = []
+        self._teachers: list[tuple[TeacherSettings | Teacher, Mapping[str, Any] | None, Teacher]] = []
+        """(As it was given, the JSON schema that it is held to, as it is asked)."""
 
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
@@ -79,22 +80,28 @@ class DataBuilder(ABC, Generic[S]):
     async def open(self, ledger: Ledger) -> None:
         """Get ready what `label` asks, each with `asked`."""
 
-    def asked(self, who: TeacherSettings | Teacher, ledger: Ledger) -> Teacher:
-        """A teacher that is asked through the ledger; equal settings share one.
+    def asked(
+        self, who: TeacherSettings | Teacher, ledger: Ledger, json_schema: Mapping[str, Any] | None = None
+    ) -> Teacher:
+        """A teacher that is asked through the ledger; equal settings share one, if they share the schema too.
 
-        It is closed at the end, unless it was given as an object: that one is its owner's.
+        It is closed at the end, unless it was given as an object: that one is its owner's. `json_schema` is what an
+        endpoint's answers are held to (`TeacherSettings.make`).
         """
-        for known, teacher in self._teachers:
-            if known is who or (isinstance(who, TeacherSettings) and known == who):
+        is_held = isinstance(who, TeacherSettings) and who.is_endpoint
+        schema = json_schema if is_held else None
+        for known, known_schema, teacher in self._teachers:
+            is_equal = known is who or (isinstance(who, TeacherSettings) and known == who)
+            if is_equal and known_schema == schema:
                 return teacher
-        made = who.make(ledger) if isinstance(who, TeacherSettings) else RecordedTeacher(who, ledger)
-        self._teachers.append((who, made))
+        made = who.make(ledger, schema) if isinstance(who, TeacherSettings) else RecordedTeacher(who, ledger)
+        self._teachers.append((who, schema, made))
         return made
 
     @property
     def teachers(self) -> list[Teacher]:
         """All that are asked, once they are ready."""
-        return [teacher for _, teacher in self._teachers]
+        return [teacher for *_, teacher in self._teachers]
 
     def read_prompts(self) -> PromptSet:
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
@@ -139,7 +146,7 @@ class DataBuilder(ABC, Generic[S]):
                 await self.open(ledger)
                 yield ledger
             finally:
-                for who, teacher in self._teachers:
+                for who, _, teacher in self._teachers:
                     if isinstance(who, TeacherSettings):
                         await teacher.aclose()
                 self._teachers.clear()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -131,10 +132,11 @@ class TeacherSettings(Settings):
             raise ValueError(f"{', '.join(ignored)} means nothing for {kind}{advice}")
         return self
 
-    def make(self, ledger: Ledger) -> Teacher:
+    def make(self, ledger: Ledger, json_schema: Mapping[str, Any] | None = None) -> Teacher:
         """The teacher, asked through the ledger; call `aclose` on it when done, before the ledger is closed.
 
-        A local model is loaded at the first call that the ledger cannot answer.
+        A local model is loaded at the first call that the ledger cannot answer. `json_schema` is what an endpoint is
+        held to, as strictly as it can be; a local model cannot be, so whoever reads its answers checks them.
 
         Raises:
             ConfigError: no such model, no key in the environment, other URLs than before.
@@ -142,7 +144,7 @@ class TeacherSettings(Settings):
         if self.is_endpoint:
             from align.teachers.endpoint import EndpointTeacher
 
-            return EndpointTeacher(self.place(), ledger, self.concurrency, self.requests_per_second)
+            return EndpointTeacher(self.place(), ledger, self.concurrency, self.requests_per_second, json_schema)
         from align.teachers.local import LocalTeacher
         from align.teachers.recorded import RecordedTeacher
 

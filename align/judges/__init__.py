@@ -1,0 +1,1 @@
+"""Rewards: a number for one completion."""
