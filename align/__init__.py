@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
+    from align.data_builders.best_of import BestOfBuilder
     from align.data_builders.contrast import ContrastBuilder
     from align.data_builders.revise import ReviseBuilder
     from align.data_builders.student import StudentBuilder
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from align.teachers.settings import TeacherSettings
 
 _HOMES = {
+    "BestOfBuilder": "align.data_builders.best_of",
     "BothOrders": "align.judges.both_orders",
     "Candidate": "align.data.pair",
     "Comparison": "align.evaluation.compare",
@@ -75,6 +77,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BestOfBuilder",
     "BothOrders",
     "Candidate",
     "Comparison",

@@ -22,6 +22,7 @@ app.add_typer(recipes, name="recipes")
 BUILDERS = {
     "contrast": "ContrastBuilder",
     "student": "StudentBuilder",
+    "best_of": "BestOfBuilder",
     "verified": "VerifiedBuilder",
     "revise": "ReviseBuilder",
     "sums": "SumsBuilder",

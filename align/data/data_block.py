@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
+from align.data.message import Messages
+
 
 def mark_for(texts: Sequence[str]) -> str:
     """16 hexadecimal digits that occur in none of the texts; the same for the same texts."""
@@ -41,8 +43,14 @@ def without_turns(text: str) -> str:
     return _TURN.sub(r"\g<0> ", text)
 
 
-def language_of(text: str) -> Literal["en", "zh"]:
+def as_text(messages: Messages) -> str:
+    """Turns as one text, each under its role."""
+    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
+
+
+def language_of(messages: Messages) -> Literal["en", "zh"]:
     """`zh` where Chinese characters are at least as many as Latin words, and there is no kana; else `en`."""
+    text = " ".join(message.content for message in messages)
     num_chinese, num_latin = len(_CHINESE.findall(text)), len(_LATIN.findall(text))
     return "zh" if num_chinese and num_chinese >= num_latin and not _KANA.search(text) else "en"
 
@@ -58,5 +66,5 @@ _TURN = re.compile(
     re.IGNORECASE,
 )
 _CHINESE = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"(?!\[(?:system|user|assistant|tool)\])[A-Za-z]+")
+_LATIN = re.compile(r"[A-Za-z]+")
 _KANA = re.compile(r"[\u3041-\u30ff]")

@@ -10,6 +10,7 @@ import asyncio
 import re
 import signal
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -26,6 +27,8 @@ from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.report import BuildReport, Outcome, print_report, write_card
 from align.data_builders.settings import BuilderSettings, Check
 from align.errors import AnswerError, DataError, PreemptedError
+from align.judges.both_orders import BothOrders, Judgement
+from align.judges.reading import VERDICT_SCHEMA
 from align.records import write_json
 from align.rewards.base import Reward, score
 from align.teachers.base import Completion, Teacher
@@ -37,6 +40,21 @@ from align.yaml_file import write_yaml
 
 S = TypeVar("S", bound=BuilderSettings)
 L = TypeVar("L", bound=Ledger)
+
+
+def judge_meta(judgement: Judgement) -> dict[str, Any]:
+    """What a row keeps of a judgement whose `a` is the chosen side."""
+    names = {"a": "chosen", "b": "rejected", "tie": "tie"}
+    votes = Counter(names[vote] for vote in judgement.votes)
+    margin = (votes["chosen"] - votes["rejected"]) / len(judgement.votes)
+    return {
+        "winner": names[judgement.winner],
+        "votes": dict(votes),
+        "margin": round(margin, 6),
+        "is_consistent": judgement.is_consistent,
+        "reasons": list(judgement.reasons),
+        "ledger": list(judgement.keys),
+    }
 
 
 class DataBuilder(ABC, Generic[S]):
@@ -51,6 +69,8 @@ class DataBuilder(ABC, Generic[S]):
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
+        self.judge: BothOrders | None = None
+        """The one of the settings, once it is ready; set before, it takes that one's place."""
         self._teachers: list[tuple[TeacherSettings | Teacher, Mapping[str, Any] | None, Teacher]] = []
         """(As it was given, the JSON schema that it is held to, as it is asked)."""
 
@@ -125,7 +145,7 @@ class DataBuilder(ABC, Generic[S]):
         write_rows(folder / "heldout.jsonl", prompts.heldout)
         async with self.opened(self.open_ledger(Ledger)) as ledger:
             outcomes = await self._label_all(prompts.training, ledger)
-        judged = [await self._judge(outcome) for outcome in outcomes]
+        judged = [await self._gate(outcome) for outcome in outcomes]
         report = BuildReport.of(prompts, judged, ledger)
         self._write(folder, report)
         if not report.rows:
@@ -144,6 +164,9 @@ class DataBuilder(ABC, Generic[S]):
         async with ledger:
             try:
                 await self.open(ledger)
+                if self.settings.judge is not None and self.judge is None:
+                    teacher = self.asked(self.settings.judge.teacher, ledger, VERDICT_SCHEMA)
+                    self.judge = self.settings.judge.make(teacher)
                 yield ledger
             finally:
                 for who, _, teacher in self._teachers:
@@ -175,13 +198,30 @@ class DataBuilder(ABC, Generic[S]):
             return Dropped(reason, str(error), {**meta, "prompt": prompt.to_dict()["prompt"], "texts": texts})
 
     async def outcome(self, prompt: Prompt) -> Outcome:
-        """What `label` makes; a call without an answer drops its row and no other."""
+        """What `label` makes, judged; a call without an answer drops its row and no other."""
         try:
-            return await self.label(prompt)
+            outcome = await self.label(prompt)
+            if self.judge is not None and isinstance(await self._gate(outcome), PreferencePair):
+                return await self.judged(outcome)
+            return outcome
         except AnswerError as error:
             return Dropped(error.reason, error.detail, {**prompt.meta, "prompt": as_dicts(prompt.messages)})
         except RowError as error:  # an answer that no message can hold
             return Dropped("unusable", str(error), {**prompt.meta, "prompt": as_dicts(prompt.messages)})
+
+    async def judged(self, outcome: Outcome) -> Outcome:
+        """The pair with what the judge said of it, dropped where it does not prefer the chosen side in both orders."""
+        if not isinstance(outcome, PreferencePair) or self.judge is None:
+            return outcome
+        judgement = await self.judge.judge(outcome.prompt, outcome.chosen, outcome.rejected)
+        meta = {**outcome.meta, "judge": judge_meta(judgement)}
+        if judgement.winner == "a":
+            return replace(outcome, meta=meta)
+        row = {"row": outcome.to_dict()}
+        if judgement.winner == "tie":
+            detail = "both are as good" if judgement.is_consistent is not False else "the two orders disagree"
+            return Dropped("judged_tie", detail, {**meta, **row})
+        return Dropped("judged_worse", "the judge prefers the rejected side", {**meta, **row})
 
     async def _build_until_told(self) -> BuildReport:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -207,7 +247,7 @@ class DataBuilder(ABC, Generic[S]):
         async def one(prompt: Prompt) -> Outcome:
             async with slots:
                 outcome = await self.outcome(prompt)
-            progress.show(await self._judge(outcome))
+            progress.show(await self._gate(outcome))
             return outcome
 
         async with Progress(len(prompts), ledger) as progress:
@@ -219,7 +259,7 @@ class DataBuilder(ABC, Generic[S]):
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _judge(self, outcome: Outcome) -> Outcome:
+    async def _gate(self, outcome: Outcome) -> Outcome:
         """Gates and checks: pure functions of the row, so changing one asks nothing again."""
         if not isinstance(outcome, PreferencePair):
             return outcome
@@ -251,3 +291,5 @@ class DataBuilder(ABC, Generic[S]):
         write_json(folder / "counts.json", report.counts())
         write_card(folder, type(self).__name__, self.settings, report)
         print_report(folder, report)
+        if self.judge is not None:
+            print(f"  judge {self.judge.name}: {self.judge.report()}")

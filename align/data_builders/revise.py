@@ -14,7 +14,7 @@ from difflib import SequenceMatcher
 
 from pydantic import Field
 
-from align.data.data_block import block, language_of, mark_for
+from align.data.data_block import as_text, block, language_of, mark_for
 from align.data.pair import Dropped, Message, Messages, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
@@ -82,9 +82,9 @@ def share_kept(before: str, after: str) -> float:
 
 def revision_request(prompt: Messages, answer: str, criteria: str) -> Messages:
     """What the teacher is asked: conversation and answer stand in it as data."""
-    conversation = "\n\n".join(f"[{message.role}]\n{message.content}" for message in prompt)
+    conversation = as_text(prompt)
     mark = mark_for([conversation, answer, criteria])
-    before, after = _WORDINGS[language_of(conversation)]
+    before, after = _WORDINGS[language_of(prompt)]
     parts = (
         before.replace("{mark}", mark).replace("{criteria}", criteria.strip()),
         block("CONVERSATION", conversation, mark),

@@ -10,6 +10,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 from align.config import Settings
 from align.data.gates import GateSettings
 from align.dotted import UseSettings
+from align.judges.settings import JudgeSettings
 
 
 def _check_source(value: Any) -> Any:
@@ -71,6 +72,8 @@ class BuilderSettings(Settings):
     """What makes a pair useless whatever it says."""
     checks: ChecksSettings = ChecksSettings()
     """Rewards that a side must meet."""
+    judge: JudgeSettings | None = None
+    """Who has to prefer the chosen side, or the pair is dropped; asked in both orders, after the gates and checks."""
     concurrency: int = Field(default=256, ge=1)
     """Prompts that are worked on at once; how many calls a teacher takes at once is a setting of the teacher."""
     ledger: str | None = None

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from align.data.message import Messages, as_dicts
@@ -20,6 +20,7 @@ from align.judges.position_bias import NUM_MEASURED, PositionBias, is_flip
 
 Side = Literal["a", "b", "tie"]
 Order = Literal["ab", "ba"]
+_SWAPPED: dict[Side, Side] = {"a": "b", "b": "a", "tie": "tie"}
 SecondOrder = Literal["auto", "always", "never"]
 
 
@@ -39,6 +40,16 @@ class Judgement:
     """One a vote. What they call A or first is the side that `orders` names first."""
     keys: tuple[str, ...]
     """One a vote: its entry in the ledger; empty where there is none."""
+
+    def swapped(self) -> Judgement:
+        """The same judgement with `a` and `b` exchanged."""
+        order: dict[Order, Order] = {"ab": "ba", "ba": "ab"}
+        return replace(
+            self,
+            winner=_SWAPPED[self.winner],
+            orders=tuple(order[one] for one in self.orders),
+            votes=tuple(_SWAPPED[vote] for vote in self.votes),
+        )
 
     def to_meta(self) -> Mapping[str, Any]:
         """JSON values for a row's `meta`."""

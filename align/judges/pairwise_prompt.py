@@ -6,12 +6,11 @@ models know no system turn.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from align.data.data_block import as_text, block, language_of, mark_for
 from align.data.message import Message, Messages
-from align.judges.data_block import block, mark_for
 
 Language = Literal["auto", "en", "zh"]
 
@@ -29,9 +28,8 @@ def ask(prompt: Messages, first: str, second: str, criteria: str, language: Lang
 
     `auto` asks in Chinese where the conversation is Chinese.
     """
-    conversation = _as_text(prompt)
-    said = " ".join(message.content for message in prompt)
-    wording = _WORDINGS[language_of(said) if language == "auto" else language]
+    conversation = as_text(prompt)
+    wording = _WORDINGS[language_of(prompt) if language == "auto" else language]
     mark = mark_for([conversation, first, second, criteria])
     blocks = (
         block("CONVERSATION", conversation, mark),
@@ -42,24 +40,10 @@ def ask(prompt: Messages, first: str, second: str, criteria: str, language: Lang
     return (Message("user", "\n\n".join([task, *blocks, wording.form])),)
 
 
-def language_of(text: str) -> Literal["en", "zh"]:
-    """`zh` where Chinese characters are at least as many as Latin words, and there is no kana; else `en`."""
-    num_chinese, num_latin = len(_CHINESE.findall(text)), len(_LATIN.findall(text))
-    return "zh" if num_chinese and num_chinese >= num_latin and not _KANA.search(text) else "en"
-
-
 def answer_text(answer: Messages) -> str:
     """An answer as text; the roles are named where there are several turns."""
-    return answer[0].content if len(answer) == 1 else _as_text(answer)
+    return answer[0].content if len(answer) == 1 else as_text(answer)
 
-
-def _as_text(messages: Messages) -> str:
-    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
-
-
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"[A-Za-z]+")
-_KANA = re.compile(r"[\u3041-\u30ff]")
 
 _FORM = '{"reason": "…", "winner": "…"}'
 

@@ -14,12 +14,9 @@ from align.data.pair import Dropped, Message, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
 from align.errors import ConfigError
-from align.judges.both_orders import BothOrders
 from align.judges.command import CalibrationSettings, judge_file
 from align.judges.reading import VERDICT_SCHEMA
-from align.judges.settings import JudgeSettings
 from align.teachers.base import Sampling
-from align.teachers.ledger import Ledger
 from tests.judges.pairs import pairs
 from tests.judges.test_injections import gullible
 from tests.teachers.server import Request, Server, answer
@@ -98,38 +95,19 @@ def test_a_missing_file_ends_with_exit_code_2(tmp_path, capsys):
     assert code == 2 and "no.jsonl: must be a file" in capsys.readouterr().err
 
 
-class JudgedSettings(BuilderSettings):
-    """Settings of a builder with a judge."""
+class Given(DataBuilder[BuilderSettings]):
+    """Pairs of two answers that stand in the prompt's meta."""
 
-    judge: JudgeSettings
-
-
-class JudgedBuilder(DataBuilder[JudgedSettings]):
-    """Judges two answers that stand in the prompt's meta."""
-
-    config_class = JudgedSettings
-    judge: BothOrders
-
-    async def open(self, ledger: Ledger) -> None:
-        mine = self.settings.judge
-        teacher = self.asked(mine.teacher, ledger, VERDICT_SCHEMA)
-        assert teacher is self.asked(mine.teacher, ledger, VERDICT_SCHEMA)
-        assert teacher is not self.asked(mine.teacher, ledger)
-        self.judge = mine.make(teacher)
+    config_class = BuilderSettings
 
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
-        sides = {side: (Message("assistant", prompt.meta[side]),) for side in ("a", "b")}
-        judgement = await self.judge.judge(prompt.messages, sides["a"], sides["b"])
-        meta = {"judge": judgement.to_meta()}
-        if judgement.winner == "tie":
-            return Dropped("tie", "", meta)
-        chosen, rejected = sides.values() if judgement.winner == "a" else reversed(sides.values())
-        return PreferencePair(prompt.messages, chosen, rejected, meta)
+        chosen, rejected = ((Message("assistant", prompt.meta[side]),) for side in ("a", "b"))
+        return PreferencePair(prompt.messages, chosen, rejected)
 
 
-def test_a_builder_keeps_winners_and_drops_ties_and_unreadable_verdicts_with_their_reason(tmp_path: Path):
+def test_a_builders_judge_keeps_winners_and_drops_ties_and_unreadable_verdicts_with_their_reason(tmp_path: Path):
     given = pairs(5)
-    prompts = [Prompt(p.prompt, {"a": p.rejected[0].content, "b": p.chosen[0].content}) for p in given]
+    prompts = [Prompt(p.prompt, {"a": p.chosen[0].content, "b": p.rejected[0].content}) for p in given]
     write_rows(tmp_path / "prompts.jsonl", prompts)
     with Server(judging) as server:
         words = [
@@ -138,14 +116,14 @@ def test_a_builder_keeps_winners_and_drops_ties_and_unreadable_verdicts_with_the
             *(f"judge.teacher.{word}" for word in (f"base_url={server.url}", "model=test-model", "name=judge")),
             "judge.criteria=Which is right?",
         ]
-        JudgedBuilder(load_settings(JudgedSettings, None, words)).run()
+        Given(load_settings(BuilderSettings, None, words)).run()
         num_asked = len(server.requests)
     rows, dropped = (
         [json.loads(line) for line in (tmp_path / "out" / f"{name}.jsonl").read_text().splitlines()]
         for name in ("pairs", "dropped")
     )
     assert [row["chosen"][0]["content"].split()[0] for row in rows] == ["right"] * 3
-    assert {row["reason"] for row in dropped} == {"judge_unreadable", "tie"} and len(dropped) == 2
+    assert {row["reason"] for row in dropped} == {"judge_unreadable", "judged_tie"} and len(dropped) == 2
     assert "I would rather not say." in dropped[0]["detail"]
-    assert rows[0]["meta"]["judge"]["winner"] == "b" and all(rows[0]["meta"]["judge"]["ledger"])
+    assert rows[0]["meta"]["judge"]["winner"] == "chosen" and all(rows[0]["meta"]["judge"]["ledger"])
     assert num_asked == 10

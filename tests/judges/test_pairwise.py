@@ -7,11 +7,12 @@ import json
 
 import pytest
 
+from align.data.data_block import language_of
 from align.data.message import Message
 from align.errors import AnswerError
 from align.judges.base import JudgeError, Verdict
 from align.judges.pairwise import PairwiseJudge
-from align.judges.pairwise_prompt import ask, language_of
+from align.judges.pairwise_prompt import ask
 from align.judges.reading import read_verdict
 from align.teachers.base import Completion, Sampling
 from align.teachers.scripted import ScriptedTeacher
@@ -147,7 +148,7 @@ def test_answers_that_differ_in_formatting_alone_are_a_tie_that_nobody_is_asked_
     ],
 )
 def test_the_language_follows_the_conversation(text, language):
-    assert language_of(text) == language
+    assert language_of((Message("user", text),)) == language
 
 
 def test_a_chinese_question_is_judged_in_chinese_and_the_setting_wins():

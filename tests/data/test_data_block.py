@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from align.judges.data_block import block, first_absent, mark_for, without_turns
+from align.data.data_block import block, first_absent, mark_for, without_turns
 from align.judges.pairwise_prompt import ask
 from align.judges.payloads import PAYLOADS
 from tests.judges.pairs import asked
