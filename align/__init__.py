@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from align.data.convert import convert
+    from align.data.labelled import LabelledCompletion
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
@@ -37,6 +39,7 @@ _HOMES = {
     "Dropped": "align.data.pair",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "LabelledCompletion": "align.data.labelled",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
     "PreferencePair": "align.data.pair",
@@ -49,6 +52,7 @@ _HOMES = {
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
+    "convert": "align.data.convert",
 }
 
 __all__ = [
@@ -62,6 +66,7 @@ __all__ = [
     "Dropped",
     "GRPORecipe",
     "Group",
+    "LabelledCompletion",
     "LocalTeacher",
     "Message",
     "PreferencePair",
@@ -74,6 +79,7 @@ __all__ = [
     "SumsBuilder",
     "Task",
     "Teacher",
+    "convert",
 ]
 
 
