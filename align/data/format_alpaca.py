@@ -8,7 +8,7 @@ instruction and input are joined by a line end; an empty system is none); ms-swi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from align.data.format_base import (
@@ -99,7 +99,7 @@ class AlpacaFormat(Format):
     def _used(self, *answers: str | None) -> set[str | None]:
         """Columns that are no part of meta."""
         unused = {self.names.chosen, self.names.rejected, self.names.response, self.names.kto_tag} - {*answers}
-        return {*astuple(self.names)} - unused
+        return {*vars(self.names).values()} - unused
 
 
 def _column(values: Mapping[str, Any], name: str | None) -> Any:

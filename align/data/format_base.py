@@ -73,11 +73,7 @@ def meta_of(values: Mapping[str, Any], known: Collection[str | None]) -> dict[st
             raise RowError(f"rows hold text only, but {name} is {quote(value)}; remove the column or the row", name)
         if name in meta and meta[name] != value:
             raise RowError(f"meta has {name}, and so has the row; rename the column {name}", "twice_in_meta")
-        meta[name] = value
-    try:
-        json.dumps(meta, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise RowError(f"meta must hold what JSON can, but: {error}; write it as text", "wrong_type") from None
+        meta[name] = _json_value(value, name)
     return meta
 
 
@@ -137,6 +133,15 @@ def no_shared_start(pair: PreferencePair) -> None:
     if pair.chosen[0] == pair.rejected[0]:
         text = "chosen and rejected must differ in their first message, since what they share counts as prompt here"
         raise RowError(f"{text}; move the shared messages to prompt", "shared_start")
+
+
+def _json_value(value: Any, name: str) -> Any:
+    """The value, which parquet may have as a date or as bytes."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise RowError(f"{name} must hold what JSON can, but: {error}; write it as text", "wrong_type") from None
+    return value
 
 
 def no_such_row(values: Mapping[str, Any], format_name: str, about: str) -> RowError:
