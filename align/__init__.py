@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from align.data.convert import convert
+    from align.data.labelled import LabelledCompletion
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
@@ -54,6 +56,7 @@ _HOMES = {
     "Judge": "align.judges.base",
     "JudgeError": "align.judges.base",
     "Judgement": "align.judges.both_orders",
+    "LabelledCompletion": "align.data.labelled",
     "Ledger": "align.teachers.ledger",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
@@ -74,6 +77,7 @@ _HOMES = {
     "Verdict": "align.judges.base",
     "VerifiedBuilder": "align.data_builders.verified",
     "calibrate": "align.judges.calibration",
+    "convert": "align.data.convert",
 }
 
 __all__ = [
@@ -93,6 +97,7 @@ __all__ = [
     "Judge",
     "JudgeError",
     "Judgement",
+    "LabelledCompletion",
     "Ledger",
     "LocalTeacher",
     "Message",
@@ -113,6 +118,7 @@ __all__ = [
     "Verdict",
     "VerifiedBuilder",
     "calibrate",
+    "convert",
 ]
 
 

@@ -27,6 +27,7 @@ BUILDERS = {
     "revise": "ReviseBuilder",
     "sums": "SumsBuilder",
 }
+FORMATS = ("align", "trl-implicit", "trl-text", "kto", "alpaca", "sharegpt", "llama-factory", "swift", "swift-messages")
 RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe", "grpo": "GRPORecipe"}
 
 Words = Annotated[list[str] | None, typer.Argument(help="FILE.yaml and key=value settings, in any order.")]
@@ -114,6 +115,24 @@ def ledger(
             ledger_report.print_ledger(file)
         else:
             typer.echo(f"{export}: {ledger_report.export(file, export):,} answers and failed calls")
+
+    raise typer.Exit(exit_code_of(command))
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="File of another library, or of align: .jsonl, .json or .parquet.")],
+    target: Annotated[Path, typer.Argument(help="File to write; its suffix says which kind. Never overwritten.")],
+    to: Annotated[str, typer.Option(help=f"One of {', '.join(FORMATS)}.")],
+    given: Annotated[str | None, typer.Option("--from", help="Format of the source; left out, told from it.")] = None,
+    drop: Annotated[bool, typer.Option("--drop", help="Go on without rows that cannot be carried over.")] = False,
+) -> None:
+    """Convert preference rows from and to the files of other libraries. Nothing is left out in silence."""
+
+    def command() -> None:
+        from align.data import convert as converter
+
+        converter.print_conversion(converter.convert(source, target, to, given, drop))
 
     raise typer.Exit(exit_code_of(command))
 

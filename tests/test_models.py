@@ -63,7 +63,9 @@ def test_run_folder_stands_for_its_model(tiny_model, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("name", ["./x", "../x", "/no/x", "~/no-such-folder", "a/b/c", "a\\b", "x.gguf"])
-def test_path_that_does_not_exist_is_refused(name) -> None:
+def test_path_that_does_not_exist_is_refused(name, tmp_path, monkeypatch) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     with pytest.raises(ConfigError, match="no such file or folder"):
         models.resolve(name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +25,19 @@ class BadRow:
     """Short slug that bad rows are counted by."""
     detail: str
     """What must hold, what it is instead, what to do."""
+    looks_like: str = ""
+    """Another library's format whose columns the row has."""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.detail}"
 
 
-def listing(bad: Sequence[BadRow], path: Path, num_good: int) -> str:
-    """The text of the error: how many rows of which reasons, the first few of each, and what to do."""
+def listing(bad: Sequence[BadRow], path: Path, num_good: int, to_drop: str = "set on_bad_rows: drop") -> str:
+    """The text of the error: how many rows of which reasons, the first few of each, and what to do.
+
+    Args:
+        to_drop: what a user does to go on with the good rows.
+    """
     reasons = Counter(one.reason for one in bad)
     counts = ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())
     lines = [f"{path}: {len(bad):,} of {num_good + len(bad):,} rows cannot be used ({counts})"]
@@ -38,8 +45,17 @@ def listing(bad: Sequence[BadRow], path: Path, num_good: int) -> str:
     lines += [f"  {one}" for one in listed]
     if left := reasons - Counter(one.reason for one in listed):
         lines.append("  and " + ", ".join(f"{count:,} more of {reason}" for reason, count in left.most_common()))
-    todo = f"correct them, or set on_bad_rows: drop to go on with the other {num_good:,}"
-    return "\n".join([*lines, todo if num_good else "no row is left; correct them"])
+    todo = f"correct them, or {to_drop} to go on with the other {num_good:,}"
+    lines.append(todo if num_good else "no row is left; correct them")
+    if looks_like := next((one.looks_like for one in bad if one.looks_like), ""):
+        lines.append(f"they look like {looks_like}; to convert them: {conversion(path)}")
+    return "\n".join(lines)
+
+
+def conversion(path: Path) -> str:
+    """The command that makes our rows of a file in another library's format."""
+    target = path.with_name(f"{path.stem}-pairs.jsonl")
+    return shlex.join(["align", "convert", str(path), str(target), "--to", "align"])
 
 
 def _first_of_each_reason(bad: Sequence[BadRow], num: int) -> list[BadRow]:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import errno
 import hashlib
-import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from align.data.bad_rows import BadRow, listing
+from align.data.bad_rows import BadRow, conversion, listing
+from align.data.formats import looks_like
 from align.data.jsonl import json_values, text_values, write_jsonl
-from align.data.pair import Prompt, Row, RowError
+from align.data.pair import Demonstration, PreferencePair, Prompt, Row, RowError
 from align.data.parquet import parquet_values, write_parquet
+from align.data.whole_file import whole_file
 from align.errors import ConfigError, DataError, StorageError
 
 __all__ = ["SUFFIXES", "BadRow", "RowFile", "checked_rows", "read_prompts", "read_rows", "write_rows"]
@@ -51,8 +49,9 @@ def read_rows(path: str | Path, kind: type[R]) -> RowFile[R]:
         DataError: when the file as a whole has another form, or holds no row at all.
         StorageError: when the file cannot be read.
     """
-    path = _existing_file(path, SUFFIXES)
-    return _read(path, kind.from_dict, parquet_values if path.suffix == ".parquet" else json_values)
+    path = existing_file(path, SUFFIXES)
+    source = parquet_values if path.suffix == ".parquet" else json_values
+    return _read(path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration))
 
 
 def checked_rows(path: str | Path, kind: type[R], on_bad_rows: Literal["fail", "drop"] = "fail") -> RowFile[R]:
@@ -75,7 +74,7 @@ def read_prompts(path: str | Path, on_bad_rows: Literal["fail", "drop"] = "fail"
     Raises:
         ConfigError, DataError, StorageError: as `checked_rows`.
     """
-    path = _existing_file(path, (*SUFFIXES, ".txt"))
+    path = existing_file(path, (*SUFFIXES, ".txt"))
     file = _read(path, Prompt.from_dict, text_values) if path.suffix == ".txt" else read_rows(path, Prompt)
     first: dict[str, tuple[Prompt, int]] = {}
     for prompt, line in zip(file.rows, file.lines, strict=True):
@@ -101,29 +100,23 @@ def write_rows(path: str | Path, rows: Iterable[Row]) -> None:
     """
     path = Path(path)
     write = write_parquet if path.suffix == ".parquet" else write_jsonl
-    target = Path(os.path.realpath(path))  # so that a link stays a link
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        _check_name(path, SUFFIXES)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as stream:
-                write(stream, _of_one_kind(rows, path), path)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        check_name(path, SUFFIXES)
     except OSError as error:
-        todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write to another folder"
-        raise StorageError(f"{path}: cannot be written: {error.strerror or error}; {todo} and repeat") from error
-    _sync_folder(target.parent)
+        raise StorageError(f"{path}: cannot be written: {error.strerror or error}; write to another folder") from error
+    with whole_file(path) as stream:
+        write(stream, _of_one_kind(rows, path), path)
 
 
-def _existing_file(path: str | Path, suffixes: Sequence[str]) -> Path:
+def existing_file(path: str | Path, suffixes: Sequence[str]) -> Path:
+    """The path, if there is such a file.
+
+    Raises:
+        ConfigError: when there is none, or its name does not end in one of the suffixes.
+    """
     path = Path(path)
     try:
-        _check_name(path, suffixes)
+        check_name(path, suffixes)
         if path.exists():
             return path
         if not path.parent.is_dir():
@@ -136,21 +129,23 @@ def _existing_file(path: str | Path, suffixes: Sequence[str]) -> Path:
     raise ConfigError(f"{path}: must be a file, but does not exist; {advice}")
 
 
-def _check_name(path: Path, suffixes: Sequence[str]) -> None:
+def check_name(path: Path, suffixes: Sequence[str]) -> None:
+    """Raise `ConfigError` for a folder, and for a name that does not end in one of the suffixes."""
     if path.is_dir():
         there = sorted(one.name for one in path.iterdir() if one.suffix in suffixes)
         advice = f"name a file in it, such as {', '.join(there[:3])}" if there else "name a file"
         raise ConfigError(f"{path}: must be a file, but is a folder; {advice}")
     if path.suffix not in suffixes:
         text = f"{path}: must end in {' or '.join(suffixes)}, but ends in {path.suffix or 'no suffix'}"
-        raise ConfigError(f"{text}; rename or convert it")
+        is_array = path.suffix == ".json" and path.exists()  # as LLaMA-Factory has them
+        raise ConfigError(f"{text}; {f'convert it: {conversion(path)}' if is_array else 'rename or convert it'}")
 
 
 # A source yields (line, value) of each row, the value being a RowError where there is none, and digests the bytes.
 Source = Callable[[Path, Any], Iterator[tuple[int, Any]]]
 
 
-def _read(path: Path, make: Callable[[Mapping[str, Any]], R], source: Source) -> RowFile[R]:
+def _read(path: Path, make: Callable[[Mapping[str, Any]], R], source: Source, can_convert: bool = False) -> RowFile[R]:
     file: RowFile[R] = RowFile(path)
     digest = hashlib.sha256()
     try:
@@ -161,13 +156,20 @@ def _read(path: Path, make: Callable[[Mapping[str, Any]], R], source: Source) ->
                 file.rows.append(make(value))
                 file.lines.append(line)
             except RowError as error:
-                file.bad.append(BadRow(f"{path}:{line}", error.reason, str(error)))
+                foreign = _foreign_format(value) if can_convert else ""
+                file.bad.append(BadRow(f"{path}:{line}", error.reason, str(error), foreign))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not file.rows and not file.bad:
         raise DataError(f"{path}: must hold at least one row, but is empty")
     file.fingerprint = digest.hexdigest()
     return file
+
+
+def _foreign_format(value: object) -> str:
+    """Another library's format that a bad row looks like; empty for our own and for none."""
+    found = looks_like(value)
+    return "" if "align" in found else " or ".join(found)
 
 
 def _refuse_bad(file: RowFile[Any], on_bad_rows: str) -> None:
@@ -184,13 +186,3 @@ def _of_one_kind(rows: Iterable[Row], path: Path) -> Iterator[tuple[int, dict[st
             text = f"{path}: rows of a file must be of one kind, but row 1 is a {kind.__name__} and row {number} is a"
             raise DataError(f"{text} {type(row).__name__}; write them to two files")
         yield number, row.to_dict()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):  # the file is in place; some file systems cannot sync a folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

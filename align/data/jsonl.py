@@ -43,7 +43,7 @@ def write_jsonl(stream: BinaryIO, rows: Iterable[tuple[int, dict[str, Any]]], pa
 def json_object(text: str) -> dict[str, Any] | RowError:
     """The object that the text holds, or what is wrong with it."""
     try:
-        value = _DECODER.decode(text)
+        value = DECODER.decode(text)
         if "\\ud" in text or "\\uD" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except RowError as error:
@@ -121,4 +121,4 @@ def _refuse_constant(name: str) -> NoReturn:
     raise RowError(f"a number must be finite, but is {name[:30]}; write null or leave the row out", "not_finite")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)
+DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_refuse_constant)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -52,6 +52,36 @@ def write_parquet(stream: BinaryIO, rows: Iterator[tuple[int, dict[str, Any]]], 
     while batch := [_with_meta_text(row, path, number) for number, row in islice(rows, 1000)]:
         schema = pyarrow.schema([(name, types.get(name, pyarrow.string())) for name in batch[0]])
         writer = writer or pyarrow.parquet.ParquetWriter(stream, schema, write_page_checksum=True)
+        writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
+    if writer is None:
+        raise DataError(f"{path}: a parquet file must have a row to know its columns, but there is none; write .jsonl")
+    writer.close()
+
+
+def write_columns(
+    stream: BinaryIO, rows: Iterator[tuple[int, dict[str, Any]]], path: Path, columns: Mapping[str, str]
+) -> None:
+    """Write numbered rows of another library's format; `path` is for errors.
+
+    Args:
+        columns: column → `text`, `bool`, `history` (pairs of texts), or `messages`, `turn`, `turns`: role and content,
+            or from and value. What the first row has is written; `meta`, as JSON text, may be absent or null.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    text = pyarrow.string()
+    turn = pyarrow.struct([("from", text), ("value", text)])
+    types = {"text": text, "bool": pyarrow.bool_(), "history": pyarrow.list_(pyarrow.list_(text)), "turn": turn}
+    types["turns"] = pyarrow.list_(turn)
+    types["messages"] = pyarrow.list_(pyarrow.struct([("role", text), ("content", text)]))
+    writer = None
+    while batch := [row for _, row in islice(rows, 1000)]:
+        if writer is None:
+            schema = pyarrow.schema(
+                [*((one, types[kind]) for one, kind in columns.items() if one in batch[0]), ("meta", text)]
+            )
+            writer = pyarrow.parquet.ParquetWriter(stream, schema, write_page_checksum=True)
         writer.write_table(pyarrow.Table.from_pylist(batch, schema=schema))
     if writer is None:
         raise DataError(f"{path}: a parquet file must have a row to know its columns, but there is none; write .jsonl")

@@ -22,9 +22,10 @@ from align.command_line import entry_point
 from align.data.files import write_rows
 from align.data.gates import apply_gates
 from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError, as_dicts
+from align.data_builders.card import write_card
 from align.data_builders.progress import Progress
 from align.data_builders.prompts import PromptSet, read_prompt_set
-from align.data_builders.report import BuildReport, Outcome, print_report, write_card
+from align.data_builders.report import BuildReport, Outcome, print_report
 from align.data_builders.settings import BuilderSettings, Check
 from align.errors import AnswerError, DataError, PreemptedError
 from align.judges.both_orders import BothOrders, Judgement

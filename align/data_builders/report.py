@@ -1,4 +1,4 @@
-"""Report: what a builder counts at the end, and the card beside the file."""
+"""Report: what a builder counts at the end."""
 
 from __future__ import annotations
 
@@ -6,14 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from align.data.pair import Dropped, Group, PreferencePair
 from align.data_builders.prompts import PromptSet
-from align.data_builders.settings import BuilderSettings
-from align.records import write_text
-from align.runs import versions
 from align.teachers.budget import UNITS, in_words
 from align.teachers.ledger import Ledger, Totals
 
@@ -74,21 +70,3 @@ def print_report(folder: Path, report: BuildReport) -> None:
         print(f"  dropped {count:>4}  {reason}")
     if report.dropped:
         print(f"  every dropped row: {folder / 'dropped.jsonl'}")
-
-
-def write_card(folder: Path, builder: str, settings: BuilderSettings, report: BuildReport) -> None:
-    """Write `README.md` beside the rows: how many, how long, from whom, and what was dropped."""
-    pairs = [row for row in report.rows if isinstance(row, PreferencePair)]
-    lines = [f"# {folder.name}", "", f"{builder}; every setting is in `builder.yaml`.", "", "| | |", "|---|---|"]
-    lines += [f"| {name.replace('_', ' ')} | {value} |" for name, value in report.counts().items() if value != {}]
-    if pairs:
-        chosen, rejected = ([len(getattr(p, side)[-1].content) for p in pairs] for side in ("chosen", "rejected"))
-        longer = sum(c > r for c, r in zip(chosen, rejected, strict=True)) / len(pairs)
-        lines += [
-            f"| characters, median chosen / rejected | {median(chosen):g} / {median(rejected):g} |",
-            f"| chosen is the longer side | {longer:.0%} |",
-        ]
-    asked = settings.model_dump(mode="json", include={"teacher", "student", "sampling"})
-    lines += [f"| {name} | `{value}` |" for name, value in asked.items()]
-    lines += [f"| made with | align {versions()['align-recipes']}, transformers {versions()['transformers']} |", ""]
-    write_text(folder / "README.md", "\n".join(lines))
