@@ -21,7 +21,7 @@ def align(*words: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
 
 def test_help_names_the_verbs():
     shown = align("--help").stdout
-    assert all(verb in shown for verb in ("build", "train", "compare", "recipes"))
+    assert all(verb in shown for verb in ("build", "train", "compare", "judge", "recipes"))
 
 
 @pytest.mark.parametrize("module", ["recipes.dpo", "recipes.sft", "data_builders.contrast", "data_builders.student"])
@@ -42,6 +42,8 @@ def test_every_entry_point_has_help_with_its_settings(module):
         (("train", "dpo", "nowhere.yaml"), "nowhere.yaml: there is no such file"),
         (("compare", "runs/nowhere"), "must be the folder of a finished run"),
         (("recipes", "show", "nothing"), "is not a shipped file"),
+        (("judge", "nowhere.jsonl", "teacher.model=x", "criteria=y"), "nowhere.jsonl: must be a file"),
+        (("judge", "nowhere.jsonl", "teacher.model=x"), "criteria must be given: What makes an answer the better one"),
     ],
 )
 def test_a_wrong_command_ends_with_exit_code_2_and_says_why(words, message):
