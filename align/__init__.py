@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
     from align.data_builders.contrast import ContrastBuilder
+    from align.data_builders.reasoning_gym import ReasoningGymBuilder
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.evaluation.compare import Comparison
@@ -41,6 +42,7 @@ _HOMES = {
     "Message": "align.data.pair",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
+    "ReasoningGymBuilder": "align.data_builders.reasoning_gym",
     "Recipe": "align.recipes.base",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
@@ -66,6 +68,7 @@ __all__ = [
     "Message",
     "PreferencePair",
     "Prompt",
+    "ReasoningGymBuilder",
     "Recipe",
     "SFTRecipe",
     "Sampling",

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -26,7 +26,7 @@ from align.data_builders.report import BuildReport, Outcome, print_report, write
 from align.data_builders.settings import BuilderSettings, Check
 from align.errors import AnswerError, DataError, PreemptedError
 from align.records import write_json
-from align.rewards.base import Reward, score
+from align.rewards.base import AsksTeacher, Reward, score
 from align.teachers.base import Completion, Teacher
 from align.teachers.budget import Budget
 from align.teachers.ledger import Ledger
@@ -68,7 +68,10 @@ class DataBuilder(ABC, Generic[S]):
     def _plan_with(cls, settings: Any) -> None:
         from align.data_builders.plan import make_plan, print_plan
 
-        print_plan(asyncio.run(make_plan(cls(settings))), settings)
+        builder = cls(settings)
+        print_plan(asyncio.run(make_plan(builder)), settings)
+        if builder._asking_rewards:
+            print("  not in this plan: calls of checks that ask a teacher (Rubric); the budget counts them")
 
     @abstractmethod
     async def label(self, prompt: Prompt) -> Outcome:
@@ -116,7 +119,7 @@ class DataBuilder(ABC, Generic[S]):
         write_rows(folder / "heldout.jsonl", prompts.heldout)
         async with self.opened(self.open_ledger(Ledger)) as ledger:
             outcomes = await self._label_all(prompts.training, ledger)
-        judged = [await self._judge(outcome) for outcome in outcomes]
+            judged = [await self._judge(outcome) for outcome in outcomes]
         report = BuildReport.of(prompts, judged, ledger)
         self._write(folder, report)
         if not report.rows:
@@ -135,6 +138,8 @@ class DataBuilder(ABC, Generic[S]):
         async with ledger:
             try:
                 await self.open(ledger)
+                for reward in self._asking_rewards:
+                    reward.ask_through(partial(self.asked, ledger=ledger))
                 yield ledger
             finally:
                 for who, teacher in self._teachers:
@@ -224,8 +229,16 @@ class DataBuilder(ABC, Generic[S]):
         sides = {"chosen": self.settings.checks.chosen, "rejected": self.settings.checks.rejected}
         return [(side, check, check.load()) for side, checks in sides.items() for check in checks]
 
+    @property
+    def _asking_rewards(self) -> list[AsksTeacher]:
+        rewards: list[Any] = [reward for _, _, reward in self._checks]
+        return [reward for reward in rewards if isinstance(reward, AsksTeacher)]
+
     async def _check(self, pair: PreferencePair, side: str, check: Check, reward: Reward) -> Dropped | None:
-        value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)))
+        try:
+            value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)))
+        except AnswerError as error:
+            return Dropped(error.reason, f"{side}: {error.detail}")
         if value is None:
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")
