@@ -23,6 +23,11 @@ if TYPE_CHECKING:
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
     from align.recipes.sft import SFTRecipe
+    from align.rewards.form import JsonSchema, Matches
+    from align.rewards.instructions import InstructionsFollowed
+    from align.rewards.math_answer import MathAnswer
+    from align.rewards.reasoning import ReasoningGym
+    from align.rewards.rubric import Rubric
     from align.teachers.base import Completion, Sampling, Teacher
     from align.teachers.local import LocalTeacher
     from align.teachers.scripted import ScriptedTeacher
@@ -38,12 +43,18 @@ _HOMES = {
     "Dropped": "align.data.pair",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "InstructionsFollowed": "align.rewards.instructions",
+    "JsonSchema": "align.rewards.form",
     "LocalTeacher": "align.teachers.local",
+    "Matches": "align.rewards.form",
+    "MathAnswer": "align.rewards.math_answer",
     "Message": "align.data.pair",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
+    "ReasoningGym": "align.rewards.reasoning",
     "ReasoningGymBuilder": "align.data_builders.reasoning_gym",
     "Recipe": "align.recipes.base",
+    "Rubric": "align.rewards.rubric",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
     "ScriptedTeacher": "align.teachers.scripted",
@@ -64,12 +75,18 @@ __all__ = [
     "Dropped",
     "GRPORecipe",
     "Group",
+    "InstructionsFollowed",
+    "JsonSchema",
     "LocalTeacher",
+    "Matches",
+    "MathAnswer",
     "Message",
     "PreferencePair",
     "Prompt",
+    "ReasoningGym",
     "ReasoningGymBuilder",
     "Recipe",
+    "Rubric",
     "SFTRecipe",
     "Sampling",
     "ScriptedTeacher",

@@ -10,8 +10,8 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Coroutine, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -117,8 +117,10 @@ class _Home:
                 del self._all[self.path.absolute()]
                 self.close()
 
-    def close(self) -> None:
+    def close(self, is_exit: bool = False) -> None:
         """Wait for what is on the wire, close teachers and ledger, and end the thread."""
+        if is_exit:
+            self._loop.call_soon_threadsafe(self._loop.set_default_executor, _AtOnce())
         self.submit(self._close()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -130,8 +132,17 @@ class _Home:
         await self.ledger.aclose()
 
 
+class _AtOnce(ThreadPoolExecutor):
+    """Runs work at once, in the caller's thread: while Python exits it starts no more threads, not for `to_thread`."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        future.set_result(fn(*args, **kwargs))
+        return future
+
+
 @atexit.register
 def _close_all() -> None:
     for home in list(_Home._all.values()):
-        home.close()
+        home.close(is_exit=True)
     _Home._all.clear()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -163,10 +165,28 @@ def test_in_grpo_an_unreadable_verdict_stops_the_run_by_name(tmp_path):
         rubric = from_yaml(server, tmp_path / "verdicts.sqlite")
         function = reward_function(rubric, "Rubric")
         assert asyncio.run(function(prompts=["a"], completions=["hi!"], columns=["{}"])) == [1.0]
-        with pytest.raises(AlignError, match="reward Rubric: .*cannot be read") as raised:
+        with pytest.raises(AlignError, match=r"reward Rubric: .*cannot be read") as raised:
             asyncio.run(function(prompts=["a"], completions=["garbled"], columns=["{}"]))
         assert raised.value.exit_code == 3
         asyncio.run(rubric.aclose())
+
+
+def test_a_process_that_does_not_close_it_ends_in_silence_and_has_every_verdict(tmp_path):
+    code = (
+        "import asyncio, sys; from align.rewards.rubric import Rubric;"
+        "teacher = {'model': 'm', 'base_url': sys.argv[1], 'name': 'judge'};"
+        "rubric = Rubric(teacher, 'Be polite.', ledger=sys.argv[2]);"
+        "print(asyncio.run(rubric(['a'], ['hi!'])))"
+    )
+    path = tmp_path / "verdicts.sqlite"
+    with Server(reply) as server:
+        words = [sys.executable, "-W", "error", "-c", code, server.url, str(path)]
+        ran = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert (ran.returncode, ran.stdout, ran.stderr) == (0, "[1.0]\n", "")
+        rubric = from_yaml(server, path)
+        assert asyncio.run(rubric(["a"], ["hi!"])) == [1.0]
+        asyncio.run(rubric.aclose())
+        assert len(server.requests) == 1
 
 
 def contrast(tmp_path, server, *words):
