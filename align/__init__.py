@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from align.data_builders.base import DataBuilder
     from align.data_builders.best_of import BestOfBuilder
     from align.data_builders.contrast import ContrastBuilder
+    from align.data_builders.reasoning_gym import ReasoningGymBuilder
     from align.data_builders.revise import ReviseBuilder
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
     from align.recipes.sft import SFTRecipe
+    from align.rewards.form import JsonSchema, Matches
+    from align.rewards.instructions import InstructionsFollowed
+    from align.rewards.math_answer import MathAnswer
+    from align.rewards.reasoning import ReasoningGym
+    from align.rewards.rubric import Rubric
     from align.teachers.base import Completion, Sampling, Teacher
     from align.teachers.endpoint import EndpointTeacher
     from align.teachers.ledger import Ledger
@@ -53,18 +59,25 @@ _HOMES = {
     "EndpointTeacher": "align.teachers.endpoint",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "InstructionsFollowed": "align.rewards.instructions",
+    "JsonSchema": "align.rewards.form",
     "Judge": "align.judges.base",
     "JudgeError": "align.judges.base",
     "Judgement": "align.judges.both_orders",
     "LabelledCompletion": "align.data.labelled",
     "Ledger": "align.teachers.ledger",
     "LocalTeacher": "align.teachers.local",
+    "Matches": "align.rewards.form",
+    "MathAnswer": "align.rewards.math_answer",
     "Message": "align.data.pair",
     "PairwiseJudge": "align.judges.pairwise",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
+    "ReasoningGym": "align.rewards.reasoning",
+    "ReasoningGymBuilder": "align.data_builders.reasoning_gym",
     "Recipe": "align.recipes.base",
     "ReviseBuilder": "align.data_builders.revise",
+    "Rubric": "align.rewards.rubric",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
     "ScriptedJudge": "align.judges.scripted",
@@ -94,18 +107,25 @@ __all__ = [
     "EndpointTeacher",
     "GRPORecipe",
     "Group",
+    "InstructionsFollowed",
+    "JsonSchema",
     "Judge",
     "JudgeError",
     "Judgement",
     "LabelledCompletion",
     "Ledger",
     "LocalTeacher",
+    "Matches",
+    "MathAnswer",
     "Message",
     "PairwiseJudge",
     "PreferencePair",
     "Prompt",
+    "ReasoningGym",
+    "ReasoningGymBuilder",
     "Recipe",
     "ReviseBuilder",
+    "Rubric",
     "SFTRecipe",
     "Sampling",
     "ScriptedJudge",

@@ -26,6 +26,7 @@ BUILDERS = {
     "verified": "VerifiedBuilder",
     "revise": "ReviseBuilder",
     "sums": "SumsBuilder",
+    "reasoning_gym": "ReasoningGymBuilder",
 }
 FORMATS = ("align", "trl-implicit", "trl-text", "kto", "alpaca", "sharegpt", "llama-factory", "swift", "swift-messages")
 RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe", "grpo": "GRPORecipe"}

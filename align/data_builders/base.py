@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -31,7 +31,7 @@ from align.errors import AnswerError, DataError, PreemptedError
 from align.judges.both_orders import BothOrders, Judgement
 from align.judges.reading import VERDICT_SCHEMA
 from align.records import write_json
-from align.rewards.base import Reward, score
+from align.rewards.base import AsksTeacher, Reward, score
 from align.teachers.base import Completion, Teacher
 from align.teachers.budget import Budget
 from align.teachers.ledger import Ledger
@@ -72,6 +72,8 @@ class DataBuilder(ABC, Generic[S]):
         self.settings = settings
         self.judge: BothOrders | None = None
         """The one of the settings, once it is ready; set before, it takes that one's place."""
+        self.rewards: list[Reward] = []
+        """Those that `label` asks; one that asks a teacher is lent the ledger."""
         self._teachers: list[tuple[TeacherSettings | Teacher, Mapping[str, Any] | None, Teacher]] = []
         """(As it was given, the JSON schema that it is held to, as it is asked)."""
 
@@ -92,7 +94,10 @@ class DataBuilder(ABC, Generic[S]):
     def _plan_with(cls, settings: Any) -> None:
         from align.data_builders.plan import make_plan, print_plan
 
-        print_plan(asyncio.run(make_plan(cls(settings))), settings)
+        builder = cls(settings)
+        print_plan(asyncio.run(make_plan(builder)), settings)
+        if builder._asking_rewards:
+            print("  not in this plan: calls of checks that ask a teacher (Rubric); the budget counts them")
 
     @abstractmethod
     async def label(self, prompt: Prompt) -> Outcome:
@@ -146,8 +151,7 @@ class DataBuilder(ABC, Generic[S]):
         write_rows(folder / "heldout.jsonl", prompts.heldout)
         async with self.opened(self.open_ledger(Ledger)) as ledger:
             outcomes = await self._label_all(prompts.training, ledger)
-        judged = [await self._gate(outcome) for outcome in outcomes]
-        report = BuildReport.of(prompts, judged, ledger)
+        report = BuildReport.of(prompts, outcomes, ledger)
         self._write(folder, report)
         if not report.rows:
             raise DataError(f"{folder}: every prompt was dropped ({report.reasons()}); see {folder / 'dropped.jsonl'}")
@@ -168,6 +172,8 @@ class DataBuilder(ABC, Generic[S]):
                 if self.settings.judge is not None and self.judge is None:
                     teacher = self.asked(self.settings.judge.teacher, ledger, VERDICT_SCHEMA)
                     self.judge = self.settings.judge.make(teacher)
+                for reward in self._asking_rewards:
+                    reward.ask_through(partial(self.asked, ledger=ledger))
                 yield ledger
             finally:
                 for who, _, teacher in self._teachers:
@@ -199,26 +205,24 @@ class DataBuilder(ABC, Generic[S]):
             return Dropped(reason, str(error), {**meta, "prompt": prompt.to_dict()["prompt"], "texts": texts})
 
     async def outcome(self, prompt: Prompt) -> Outcome:
-        """What `label` makes, judged; a call without an answer drops its row and no other."""
+        """What `label` makes, if it passes gates, checks and judge; a call without an answer drops its row only."""
         try:
-            outcome = await self.label(prompt)
-            if self.judge is not None and isinstance(await self._gate(outcome), PreferencePair):
-                return await self.judged(outcome)
-            return outcome
+            outcome = await self._gate(await self.label(prompt))
+            return await self.judged(outcome) if isinstance(outcome, PreferencePair) else outcome
         except AnswerError as error:
             return Dropped(error.reason, error.detail, {**prompt.meta, "prompt": as_dicts(prompt.messages)})
         except RowError as error:  # an answer that no message can hold
             return Dropped("unusable", str(error), {**prompt.meta, "prompt": as_dicts(prompt.messages)})
 
-    async def judged(self, outcome: Outcome) -> Outcome:
+    async def judged(self, pair: PreferencePair) -> PreferencePair | Dropped:
         """The pair with what the judge said of it, dropped where it does not prefer the chosen side in both orders."""
-        if not isinstance(outcome, PreferencePair) or self.judge is None:
-            return outcome
-        judgement = await self.judge.judge(outcome.prompt, outcome.chosen, outcome.rejected)
-        meta = {**outcome.meta, "judge": judge_meta(judgement)}
+        if self.judge is None:
+            return pair
+        judgement = await self.judge.judge(pair.prompt, pair.chosen, pair.rejected)
+        meta = {**pair.meta, "judge": judge_meta(judgement)}
         if judgement.winner == "a":
-            return replace(outcome, meta=meta)
-        row = {"row": outcome.to_dict()}
+            return replace(pair, meta=meta)
+        row = {"row": pair.to_dict()}
         if judgement.winner == "tie":
             detail = "both are as good" if judgement.is_consistent is not False else "the two orders disagree"
             return Dropped("judged_tie", detail, {**meta, **row})
@@ -248,7 +252,7 @@ class DataBuilder(ABC, Generic[S]):
         async def one(prompt: Prompt) -> Outcome:
             async with slots:
                 outcome = await self.outcome(prompt)
-            progress.show(await self._gate(outcome))
+            progress.show(outcome)
             return outcome
 
         async with Progress(len(prompts), ledger) as progress:
@@ -276,8 +280,16 @@ class DataBuilder(ABC, Generic[S]):
         sides = {"chosen": self.settings.checks.chosen, "rejected": self.settings.checks.rejected}
         return [(side, check, check.load()) for side, checks in sides.items() for check in checks]
 
+    @property
+    def _asking_rewards(self) -> list[AsksTeacher]:
+        rewards: list[Any] = [*self.rewards, *(reward for _, _, reward in self._checks)]
+        return [reward for reward in rewards if isinstance(reward, AsksTeacher)]
+
     async def _check(self, pair: PreferencePair, side: str, check: Check, reward: Reward) -> Dropped | None:
-        value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)), pair.meta)
+        try:
+            value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)), pair.meta)
+        except AnswerError as error:
+            return Dropped(error.reason, f"{side}: {error.detail}")
         if value is None:
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")

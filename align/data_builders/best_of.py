@@ -17,7 +17,6 @@ from align.config import Location
 from align.data.instruction import Instruction
 from align.data.pair import Candidate, Dropped, Group, Message, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder, judge_meta
-from align.data_builders.report import Outcome
 from align.data_builders.settings import BuilderSettings
 from align.dotted import UseSettings
 from align.judges.both_orders import Judgement
@@ -65,6 +64,7 @@ class BestOfBuilder(DataBuilder[BestOfSettings]):
         super().__init__(settings)
         self._given = teacher
         self._reward: Reward | None = settings.reward.load() if settings.reward else None
+        self.rewards = [self._reward] if self._reward else []
 
     async def open(self, ledger: Ledger) -> None:
         """The teacher that was given, or the one of the settings."""
@@ -88,9 +88,9 @@ class BestOfBuilder(DataBuilder[BestOfSettings]):
         judgements = await self._compare(prompt, candidates)
         return self._take(prompt, candidates, shares_won(len(candidates), judgements), meta, judgements)
 
-    async def judged(self, outcome: Outcome) -> Outcome:
+    async def judged(self, pair: PreferencePair) -> PreferencePair:
         """Was judged while the candidates were compared."""
-        return outcome
+        return pair
 
     def _take(
         self,

@@ -58,6 +58,7 @@ class VerifiedBuilder(DataBuilder[VerifiedSettings]):
         super().__init__(settings)
         self._given = student
         self._reward: Reward = settings.right.load()
+        self.rewards = [self._reward]
 
     def read_prompts(self) -> PromptSet:
         """The tasks, their columns kept for the reward."""

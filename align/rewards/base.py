@@ -6,14 +6,27 @@ Source: https://huggingface.co/docs/trl/grpo_trainer#using-a-custom-reward-funct
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from align.data.pair import Message, as_dicts
 from align.data.task import TAKEN_NAMES
+from align.errors import ConfigError, DataError
+from align.teachers.base import Teacher
+from align.teachers.settings import TeacherSettings
 
 Reward = Callable[..., "list[float | None] | Awaitable[list[float | None]]"]
+
+
+@runtime_checkable
+class AsksTeacher(Protocol):
+    """A reward that asks a teacher. Whoever holds a ledger open lends it, since one process writes into a ledger."""
+
+    def ask_through(self, asked: Callable[[TeacherSettings], Teacher]) -> None:
+        """Use the teacher that `asked` makes, until it is called again. Whoever lends it also closes it."""
+        ...
 
 
 async def score(
@@ -45,3 +58,20 @@ def completion_text(completion: Any) -> str:
     if isinstance(completion, str):
         return completion
     return "\n".join(message["content"] for message in completion if message["role"] == "assistant")
+
+
+def column(columns: dict[str, Any], name: str, what: str) -> list[Any]:
+    """The values of a column, one a completion.
+
+    Raises:
+        DataError: no row has it.
+    """
+    if name not in columns:
+        raise DataError(f"no row has the column {name!r}, which must hold {what}; name the one that does")
+    return list(columns[name])
+
+
+def refuse_without(module: str, who: str, extra: str) -> None:
+    """Raise ConfigError, with the command that helps, when a library of an extra is not installed."""
+    if importlib.util.find_spec(module) is None:
+        raise ConfigError(f"{who} needs the library {module}; install it with: pip install 'align-recipes[{extra}]'")

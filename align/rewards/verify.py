@@ -9,7 +9,7 @@ from typing import Any
 from align.errors import DataError
 from align.rewards.base import completion_text
 
-_TO_ASCII: dict[int, int | str] = {
+TO_ASCII: dict[int, int | str] = {
     **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full-width digits and signs
     0x2212: "-",  # minus sign
 }
@@ -71,7 +71,7 @@ class NumericAnswer:
 
 def last_number(text: str) -> Fraction | None:
     """The number that a text ends in, as `NumericAnswer` reads it; None when there is none."""
-    text = text.translate(_TO_ASCII)
+    text = text.translate(TO_ASCII)
     text = _boxed(text) or text.rpartition("####")[2]
     for written, plain in _LATEX.items():
         text = text.replace(written, plain)

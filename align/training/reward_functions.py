@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from align.errors import AlignError, ConfigError
+from align.errors import AlignError, AnswerError, ConfigError
 
 TRL_ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """What TRL 1.16 hands to a reward besides the row's columns."""
@@ -100,6 +100,8 @@ def _is_async(reward: Any) -> bool:
 
 
 def _stopped(name: str, error: Exception) -> AlignError:
+    if isinstance(error, AnswerError):
+        return AnswerError(error.reason, f"reward {name}: {error.detail}", error.is_final)
     if isinstance(error, AlignError):
         return type(error)(f"reward {name}: {error}")
     place = traceback.extract_tb(error.__traceback__)[-1]
