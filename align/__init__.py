@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
     from align.data_builders.contrast import ContrastBuilder
+    from align.data_builders.dialogue import DialogueBuilder
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.evaluation.compare import Comparison
@@ -34,6 +35,7 @@ _HOMES = {
     "DPORecipe": "align.recipes.dpo",
     "DataBuilder": "align.data_builders.base",
     "Demonstration": "align.data.pair",
+    "DialogueBuilder": "align.data_builders.dialogue",
     "Dropped": "align.data.pair",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
@@ -59,6 +61,7 @@ __all__ = [
     "DPORecipe",
     "DataBuilder",
     "Demonstration",
+    "DialogueBuilder",
     "Dropped",
     "GRPORecipe",
     "Group",

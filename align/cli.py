@@ -19,7 +19,12 @@ app = typer.Typer(
 recipes = typer.Typer(help="The YAML files that come with the package.", no_args_is_help=True)
 app.add_typer(recipes, name="recipes")
 
-BUILDERS = {"contrast": "ContrastBuilder", "student": "StudentBuilder", "sums": "SumsBuilder"}
+BUILDERS = {
+    "contrast": "ContrastBuilder",
+    "student": "StudentBuilder",
+    "dialogue": "DialogueBuilder",
+    "sums": "SumsBuilder",
+}
 RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe", "grpo": "GRPORecipe"}
 
 Words = Annotated[list[str] | None, typer.Argument(help="FILE.yaml and key=value settings, in any order.")]

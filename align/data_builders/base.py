@@ -98,6 +98,10 @@ class DataBuilder(ABC, Generic[S]):
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
         return read_prompt_set(self.settings.prompts, self.settings.heldout)
 
+    async def find_prompts(self) -> PromptSet:
+        """The prompts to label, when the teachers are ready; a builder that must ask for them overrides this."""
+        return self.read_prompts()
+
     def run(self) -> BuildReport:
         """Build the dataset and print what was kept and dropped.
 
@@ -109,12 +113,12 @@ class DataBuilder(ABC, Generic[S]):
 
     async def build(self) -> BuildReport:
         """Build the dataset from within an event loop."""
-        prompts = self.read_prompts()
         folder = Path(self.settings.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
-        write_rows(folder / "heldout.jsonl", prompts.heldout)
         async with self.opened(self.open_ledger(Ledger)) as ledger:
+            prompts = await self.find_prompts()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
+            write_rows(folder / "heldout.jsonl", prompts.heldout)
             outcomes = await self._label_all(prompts.training, ledger)
         judged = [await self._judge(outcome) for outcome in outcomes]
         report = BuildReport.of(prompts, judged, ledger)
@@ -232,7 +236,7 @@ class DataBuilder(ABC, Generic[S]):
 
     def _write(self, folder: Path, report: BuildReport) -> None:
         write_rows(folder / "pairs.jsonl", report.rows)
-        write_rows(folder / "dropped.jsonl", report.dropped)
+        write_rows(folder / "dropped.jsonl", [*report.dropped, *report.skipped, *report.unread])
         write_json(folder / "counts.json", report.counts())
         write_card(folder, type(self).__name__, self.settings, report)
         print_report(folder, report)
