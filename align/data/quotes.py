@@ -32,13 +32,15 @@ def checked_turns(corpus: Corpus, chunk: Chunk, rows: list[Any], cast: Cast) -> 
 
     A quotation must stand in the chunk word for word, but for white space and the form of quotation marks. A speaker
     must be of the cast and named in the chunk. Words that are there, but whose speaker is not or is given twice, are
-    a turn without speaker beside the reason.
+    a turn without speaker beside the reason. So is the place where words should be that are not there, behind the row
+    before: a speech of the text may stand there in a changed form, and nobody answers across it.
     """
     chunk_text = corpus.text[chunk.start : chunk.end]
     here = {cast.name(variant) for variant in cast.variants if variant in chunk_text}
     plain, offsets = _plain(chunk_text)
     dropped: list[Turn | Dropped] = []
     speakers: dict[tuple[int, int], str | None] = {}
+    holes: list[Turn] = []
     cursor = 0
     for row in rows:
         speaker, words = (row.get("speaker"), row.get("quote")) if isinstance(row, dict) else (None, None)
@@ -50,6 +52,8 @@ def checked_turns(corpus: Corpus, chunk: Chunk, rows: list[Any], cast: Cast) -> 
         span = _find(plain, words, cursor) or _find(plain, words, 0)
         if span is None:
             dropped.append(Dropped("quote_not_in_text", detail))
+            hole = chunk.start + (offsets[cursor - 1] + 1 if cursor else 0)
+            holes.append(Turn(None, "", hole, hole))
             continue
         cursor = span[1]
         name = cast.name(speaker)
@@ -66,7 +70,7 @@ def checked_turns(corpus: Corpus, chunk: Chunk, rows: list[Any], cast: Cast) -> 
         for (first, behind), name in speakers.items()
         for start, end in [(chunk.start + offsets[first], chunk.start + offsets[behind - 1] + 1)]
     )
-    return [*dropped, *sorted(turns, key=lambda turn: turn.start)]
+    return [*dropped, *sorted([*turns, *holes], key=lambda turn: turn.start)]
 
 
 def _find(plain: str, words: str, start: int) -> tuple[int, int] | None:

@@ -101,9 +101,11 @@ class DialogueBuilder(DataBuilder[DialogueSettings]):
         lines = list(chain.from_iterable(window.prompts(corpus, scene, turns) for scene, turns in found))
         if not lines and not unread:
             raise DataError(f"{corpus.name}: {settings.character} says nothing; {_who_speaks(found)}; see aliases")
-        held_out = chosen_chapters([scene.chapter for scene, _ in found], settings.heldout_chapters, settings.seed)
         skipped = [line for line in lines if isinstance(line, Dropped)]
         prompts = [line for line in lines if isinstance(line, Prompt)]
+        titles = [scene.chapter for scene, _ in found]
+        with_lines = [prompt.meta["chapter"] for prompt in prompts]
+        held_out = chosen_chapters(titles, with_lines, settings.heldout_chapters, settings.seed)
         heldout = [prompt for prompt in prompts if prompt.meta["chapter"] in held_out]
         training = [prompt for prompt in prompts if prompt.meta["chapter"] not in held_out]
         leaked = {prompt.key for prompt in on_both_sides(training, heldout)}

@@ -39,7 +39,12 @@ async def _read_chunk(
 ) -> Sequence[Turn | Dropped]:
     task = Message("system", _TASK.format(names="; ".join(cast.described)))
     text = Message("user", corpus.text[chunk.start : chunk.end])
-    where = {"start": chunk.start, "end": chunk.end, "line_number": corpus.line_number(chunk.start)}
+    where = {
+        "chapter": chunk.scene.chapter,
+        "start": chunk.start,
+        "end": chunk.end,
+        "line_number": corpus.line_number(chunk.start),
+    }
     try:
         (reply,) = await reader.complete((task, text), sampling)
     except AnswerError as error:

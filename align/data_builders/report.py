@@ -71,7 +71,8 @@ class BuildReport:
 
     def reasons(self) -> str:
         """`reason count, reason count`."""
-        return ", ".join(f"{reason} {count}" for reason, count in self.counts()["dropped_by_reason"].items())
+        lost = _by_reason([*self.dropped, *self.skipped, *self.unread])
+        return ", ".join(f"{reason} {count}" for reason, count in lost.items())
 
 
 def print_report(folder: Path, report: BuildReport) -> None:

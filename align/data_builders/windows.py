@@ -42,6 +42,7 @@ class Window:
             "chapter": scene.chapter,
             "scene": scene.title,
             "corpus": corpus.name,
+            "corpus_sha256": corpus.fingerprint,
             "start": turn.start,
             "end": turn.end,
             "line_number": corpus.line_number(turn.start),

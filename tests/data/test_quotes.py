@@ -33,8 +33,10 @@ def test_a_quotation_is_found_whatever_its_white_space_and_marks():
     "words",
     ["I should be so happy", "I should be so glad, if they would", "ave you a carriage", "", " “” ", "said Mary"],
 )
-def test_words_that_are_not_there_are_dropped(words):
-    assert checked(("Jane", words)) == ["quote_not_in_text"]
+def test_words_that_are_not_there_are_dropped_and_leave_a_hole(words):
+    assert checked(("Jane", words)) == ["quote_not_in_text", (None, "")]
+    found = checked(("Papa", "Have you a carriage, Jane?"), ("Jane", words), ("Lizzy", "No."))
+    assert found[1:] == [("Mr. Bennet", "Have you a carriage, Jane?"), (None, ""), ("Elizabeth", "No.")]
 
 
 def test_the_same_words_twice_are_two_places():

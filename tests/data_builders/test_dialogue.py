@@ -160,6 +160,12 @@ def test_a_share_of_the_chapters_is_drawn_by_the_seed(tmp_path):
     assert len(drawn) > 1
 
 
+def test_front_matter_without_lines_is_no_chapter_that_a_share_holds_out(tmp_path):
+    for seed in range(8):
+        found = build(tmp_path, "heldout_chapters=0.3", f"seed={seed}", text=f"Persons.\n\n{PLAY}").read_prompts()
+        assert found.training and found.heldout
+
+
 def test_a_training_prompt_that_also_stands_in_a_held_out_chapter_is_skipped(tmp_path):
     text = PLAY.replace("It rains.", "Farewell.")
     found = build(tmp_path, "system='You are {character}.'", text=text).read_prompts()
@@ -311,6 +317,16 @@ def test_a_novel_is_read_by_a_teacher_and_a_rerun_asks_nothing(tmp_path):
     again = read_by(tmp_path, lambda *_: "never asked")
     report = again.run()
     assert len(report.rows) == 1 and report.totals.num_answered == 0
+
+
+def test_no_line_is_paired_across_words_that_the_reader_changed(tmp_path):
+    def script(messages, *_):
+        return good_reply(messages[-1].content).replace("Who is there?", "Who is here?")
+
+    with pytest.raises(DataError, match="every prompt was dropped"):
+        read_by(tmp_path, script).run()
+    reasons = [row["reason"] for row in rows(tmp_path, "dropped")]
+    assert reasons == ["after_unknown_speaker", "quote_not_in_text"]
 
 
 @pytest.mark.parametrize(
