@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from align.data_builders.base import DataBuilder
     from align.data_builders.best_of import BestOfBuilder
     from align.data_builders.contrast import ContrastBuilder
+    from align.data_builders.dialogue import DialogueBuilder
     from align.data_builders.reasoning_gym import ReasoningGymBuilder
     from align.data_builders.revise import ReviseBuilder
     from align.data_builders.student import StudentBuilder
@@ -55,6 +56,7 @@ _HOMES = {
     "DPORecipe": "align.recipes.dpo",
     "DataBuilder": "align.data_builders.base",
     "Demonstration": "align.data.pair",
+    "DialogueBuilder": "align.data_builders.dialogue",
     "Dropped": "align.data.pair",
     "EndpointTeacher": "align.teachers.endpoint",
     "GRPORecipe": "align.recipes.grpo",
@@ -103,6 +105,7 @@ __all__ = [
     "DPORecipe",
     "DataBuilder",
     "Demonstration",
+    "DialogueBuilder",
     "Dropped",
     "EndpointTeacher",
     "GRPORecipe",

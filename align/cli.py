@@ -25,6 +25,7 @@ BUILDERS = {
     "best_of": "BestOfBuilder",
     "verified": "VerifiedBuilder",
     "revise": "ReviseBuilder",
+    "dialogue": "DialogueBuilder",
     "sums": "SumsBuilder",
     "reasoning_gym": "ReasoningGymBuilder",
 }

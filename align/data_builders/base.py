@@ -133,6 +133,10 @@ class DataBuilder(ABC, Generic[S]):
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
         return read_prompt_set(self.settings.prompts, self.settings.heldout)
 
+    async def find_prompts(self) -> PromptSet:
+        """The prompts to label, when the teachers are ready; a builder that must ask for them overrides this."""
+        return self.read_prompts()
+
     def run(self) -> BuildReport:
         """Build the dataset and print what was kept and dropped.
 
@@ -144,12 +148,12 @@ class DataBuilder(ABC, Generic[S]):
 
     async def build(self) -> BuildReport:
         """Build the dataset from within an event loop."""
-        prompts = self.read_prompts()
         folder = Path(self.settings.output_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
-        write_rows(folder / "heldout.jsonl", prompts.heldout)
         async with self.opened(self.open_ledger(Ledger)) as ledger:
+            prompts = await self.find_prompts()
+            folder.mkdir(parents=True, exist_ok=True)
+            write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
+            write_rows(folder / "heldout.jsonl", prompts.heldout)
             outcomes = await self._label_all(prompts.training, ledger)
         report = BuildReport.of(prompts, outcomes, ledger)
         self._write(folder, report)
@@ -300,7 +304,7 @@ class DataBuilder(ABC, Generic[S]):
         write_rows(folder / "pairs.jsonl", pairs)
         if groups:
             write_rows(folder / "groups.jsonl", groups)
-        write_rows(folder / "dropped.jsonl", report.dropped)
+        write_rows(folder / "dropped.jsonl", [*report.dropped, *report.skipped, *report.unread])
         write_json(folder / "counts.json", report.counts())
         write_card(folder, type(self).__name__, self.settings, report)
         print_report(folder, report)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.data.gates import side_text
 from align.data.pair import PreferencePair
+from align.data_builders.chapters import coverage_rows
 from align.records import read_json, write_text
 from align.redact import redact
 from align.runs import versions
@@ -31,6 +32,7 @@ ENGLISH = {
     "longer": "chosen is the longer side",
     "teacher": "teacher",
     "student": "student",
+    "judge": "judge",
     "sampling": "sampling",
     "spent": "spent",
     "nothing": "nothing",
@@ -55,6 +57,7 @@ CHINESE = {
     "longer": "chosen 较长的比例",
     "teacher": "教师模型",
     "student": "学生模型",
+    "judge": "裁判",
     "sampling": "采样设置",
     "spent": "花费",
     "nothing": "无",
@@ -75,12 +78,15 @@ def write_card(folder: Path, builder: str, settings: BuilderSettings, report: Bu
     `noise.json` and `lint.json` in the folder fill their lines, unless they are of other rows; without them the card
     names the command.
     """
-    asked = settings.model_dump(mode="json", include={"teacher", "student", "sampling"})
+    asked = settings.model_dump(mode="json", include={"teacher", "student", "judge", "sampling"})
     lines = [f"# {folder.name}", ""]
     for words in LANGUAGES:
         lines += [f"## {words['heading']}", "", words["intro"].format(builder=builder), "", "| | |", "|---|---|"]
         lines += [f"| {label} | {value} |" for label, value in _table(folder, words, asked, report)]
         lines.append("")
+    if report.chapters:
+        header, *rows = (f"| {' | '.join(map(_cell, row))} |" for row in coverage_rows(report.chapters))
+        lines += [header, "|---|---:|---:|---:|---|", *rows, ""]
     write_text(folder / "README.md", redact("\n".join(lines)))
 
 
@@ -92,7 +98,7 @@ def _table(
     rows = [(words[name], f"{counts[name]:,}") for name in ("prompts", "repeated_prompts", "kept", "dropped")]
     rows += [(words["reason"].format(name=name), f"{num:,}") for name, num in counts["dropped_by_reason"].items()]
     rows += [(words[name], value) for name, value in _lengths(report)]
-    rows += [(words[name], f"`{_cell(value)}`") for name, value in asked.items()]
+    rows += [(words[name], f"`{_cell(value)}`") for name, value in asked.items() if value is not None]
     spent = ", ".join(f"{amount:g} {currency}" for currency, amount in counts["spent"].items())
     rows.append((words["spent"], spent or words["nothing"]))
     for name in ("noise", "lint"):

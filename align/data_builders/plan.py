@@ -72,6 +72,8 @@ class Plan:
     spent: dict[str, int]
     """By this dataset so far, sampled rows included."""
     teachers: list[TeacherPlan]
+    num_to_find: int = 0
+    """Calls without whose answers not all prompts are known; the prompts behind them are not in the plan."""
 
 
 async def make_plan(builder: DataBuilder[Any]) -> Plan:
@@ -80,15 +82,16 @@ async def make_plan(builder: DataBuilder[Any]) -> Plan:
     Raises:
         BudgetError, AuthError: the sampled rows cannot be asked.
     """
-    prompts = builder.read_prompts().training
     async with builder.opened(builder.open_ledger(PlanningLedger)) as ledger:
         ledger.start_planning()
+        prompts = (await builder.find_prompts()).training
+        to_find = dict(ledger.missing)
         missing = [prompt for prompt in prompts if await _is_missing(builder, ledger, prompt)]
         chosen = random.Random(0).sample(missing, min(_MOST_ROWS, len(missing) // 10))
         ledger.is_asking = True
         rows = await asyncio.gather(*(_ask(builder, ledger, prompt) for prompt in chosen))
         ledger.is_asking = False
-        ledger.missing.clear()
+        ledger.missing = dict(to_find)
         for prompt in prompts:
             await builder.outcome(prompt)
         prices = {teacher.name: getattr(teacher, "price", None) for teacher in builder.teachers}
@@ -96,7 +99,7 @@ async def make_plan(builder: DataBuilder[Any]) -> Plan:
         for call in ledger.missing.values():
             calls[_name(call, prices)].append(call)
         plans = [_teacher_plan(name, calls[name], rows, prices) for name in calls]
-        return Plan(len(prompts), len(chosen), dict(ledger.budget.spent), plans)
+        return Plan(len(prompts), len(chosen), dict(ledger.budget.spent), plans, len(to_find))
 
 
 async def _is_missing(builder: DataBuilder[Any], ledger: PlanningLedger, prompt: Prompt) -> bool:
@@ -176,6 +179,8 @@ def print_plan(plan: Plan, settings: BuilderSettings) -> None:
     print(f"plan of {Path(settings.output_dir)}: {plan.num_prompts:,} prompts, {num_calls:,} calls still to ask")
     if plan.num_sampled:
         print(f"  {plan.num_sampled} rows were asked to learn the lengths; their answers are kept in the ledger")
+    if plan.num_to_find:
+        print(f"  {plan.num_to_find} of them find prompts; what those prompts will ask is not in this plan")
     for teacher in plan.teachers:
         print(f"  {teacher.teacher}: {teacher.num_calls:,} calls")
         print(f"    prompt tokens      {teacher.prompt_tokens:,}")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from align.data.files import read_prompts
-from align.data.pair import Message, Prompt
+from align.data.pair import Dropped, Message, Prompt
 from align.errors import DataError
 
 
@@ -18,6 +19,10 @@ class PromptSet:
     heldout: list[Prompt]
     num_repeated: int
     """Training prompts that stood there more than once; each is asked once."""
+    skipped: list[Dropped] = field(default_factory=list)
+    """Lines of a corpus that make no prompt."""
+    unread: list[Dropped] = field(default_factory=list)
+    """What a teacher said of a corpus that is not so, and chunks that it could not read."""
 
 
 def read_prompt_set(training: Any, heldout: Any | None) -> PromptSet:
@@ -33,14 +38,19 @@ def unique_prompts(read: list[Prompt], heldout: list[Prompt]) -> PromptSet:
     """
     unique = list({prompt.key: prompt for prompt in reversed(read)}.values())[::-1]
     kept_away = list({prompt.key: prompt for prompt in heldout}.values())
-    known = {_plain(prompt) for prompt in unique}
-    leaked = [prompt for prompt in kept_away if _plain(prompt) in known]
+    leaked = on_both_sides(kept_away, unique)
     if leaked:
         raise DataError(
             f"heldout: {len(leaked)} prompts also stand in prompts, so the comparison would test what was trained; "
             f"the first is {leaked[0].messages[-1].content[:80]!r}. Remove them from one of the two."
         )
     return PromptSet(unique, kept_away, len(read) - len(unique))
+
+
+def on_both_sides(these: Sequence[Prompt], those: Sequence[Prompt]) -> list[Prompt]:
+    """Which of `these` also stand in `those`, but for case and white space."""
+    known = {_plain(prompt) for prompt in those}
+    return [prompt for prompt in these if _plain(prompt) in known]
 
 
 def _read(source: Any) -> list[Prompt]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+
 from align.data.pair import Dropped, Group, PreferencePair
+from align.data_builders.chapters import Coverage, coverage, coverage_rows
 from align.data_builders.prompts import PromptSet
 from align.teachers.budget import UNITS, in_words
 from align.teachers.ledger import Ledger, Totals
@@ -29,6 +32,12 @@ class BuildReport:
     """Calls and tokens of this start."""
     spent: dict[str, int]
     """By this dataset so far, in billionths of each currency."""
+    skipped: list[Dropped] = field(default_factory=list)
+    """Lines of a corpus that made no prompt."""
+    unread: list[Dropped] = field(default_factory=list)
+    """What could not be read of a corpus, or was said of it and is not so."""
+    chapters: Coverage = field(default_factory=dict)
+    """What became of the lines of each chapter; empty where prompts have none."""
 
     @classmethod
     def of(cls, prompts: PromptSet, outcomes: Sequence[Outcome], ledger: Ledger) -> BuildReport:
@@ -36,23 +45,30 @@ class BuildReport:
         rows = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
         dropped = [outcome for outcome in outcomes if isinstance(outcome, Dropped)]
         spent = {currency: amount for currency, amount in ledger.budget.spent.items() if amount}
-        return cls(rows, dropped, len(outcomes), prompts.num_repeated, ledger.totals, spent)
+        chapters = coverage(rows, prompts.heldout, [*dropped, *prompts.skipped])
+        counts = len(outcomes), prompts.num_repeated, ledger.totals, spent
+        return cls(rows, dropped, *counts, prompts.skipped, prompts.unread, chapters)
 
     def counts(self) -> dict[str, Any]:
         """All counts; kept and dropped add up to the prompts."""
-        reasons = dict(Counter(row.reason for row in self.dropped).most_common())
-        return {
+        counts: dict[str, Any] = {
             "prompts": self.num_prompts,
             "repeated_prompts": self.num_repeated,
             "kept": len(self.rows),
             "dropped": len(self.dropped),
-            "dropped_by_reason": reasons,
+            "dropped_by_reason": _by_reason(self.dropped),
             "spent": {currency: amount / UNITS for currency, amount in self.spent.items()},
         }
+        if self.skipped:
+            counts |= {"skipped": len(self.skipped), "skipped_by_reason": _by_reason(self.skipped)}
+        if self.unread:
+            counts |= {"unread": len(self.unread), "unread_by_reason": _by_reason(self.unread)}
+        return counts | ({"chapters": self.chapters} if self.chapters else {})
 
     def reasons(self) -> str:
         """`reason count, reason count`."""
-        return ", ".join(f"{reason} {count}" for reason, count in self.counts()["dropped_by_reason"].items())
+        lost = _by_reason([*self.dropped, *self.skipped, *self.unread])
+        return ", ".join(f"{reason} {count}" for reason, count in lost.items())
 
 
 def print_report(folder: Path, report: BuildReport) -> None:
@@ -66,7 +82,22 @@ def print_report(folder: Path, report: BuildReport) -> None:
     )
     for currency, amount in report.spent.items():
         print(f"  spent on {folder} so far: {in_words(amount, currency)}")
-    for reason, count in report.counts()["dropped_by_reason"].items():
-        print(f"  dropped {count:>4}  {reason}")
-    if report.dropped:
+    for fate in ("dropped", "skipped", "unread"):
+        for reason, count in report.counts().get(f"{fate}_by_reason", {}).items():
+            print(f"  {fate} {count:>4}  {reason}")
+    if report.chapters:
+        _print_coverage(report.chapters)
+    if report.dropped or report.skipped or report.unread:
         print(f"  every dropped row: {folder / 'dropped.jsonl'}")
+
+
+def _print_coverage(chapters: Coverage) -> None:
+    rows = coverage_rows(chapters)
+    width = max(cell_len(row[0]) for row in rows)
+    for chapter, lines, paired, heldout, rest in rows:
+        name = chapter + " " * (width - cell_len(chapter))
+        print(f"  {name}  {lines:>6}  {paired:>6}  {heldout:>8}  {rest}".rstrip())
+
+
+def _by_reason(rows: Sequence[Dropped]) -> dict[str, int]:
+    return dict(Counter(row.reason for row in rows).most_common())

@@ -15,7 +15,7 @@ from typing import Any
 from align.config import Location
 from align.data.files import checked_rows
 from align.data.instruction import Instruction
-from align.data.pair import Demonstration, Dropped, Messages, PreferencePair, Prompt
+from align.data.pair import Demonstration, Dropped, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.settings import BuilderSettings, PromptSource
@@ -23,7 +23,7 @@ from align.teachers.base import Completion, Teacher
 from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
-_ANSWER = "given_answer"
+GIVEN_ANSWER = "given_answer"
 """Key of a prompt's meta under which its chosen side waits while the student is asked."""
 
 
@@ -70,7 +70,7 @@ class StudentBuilder(DataBuilder[StudentSettings]):
         if self.settings.answers is None:
             return super().read_prompts()
         rows = checked_rows(self.settings.answers, Demonstration).rows
-        prompts = [Prompt(row.prompt, {**row.meta, _ANSWER: row.completion[-1].content}) for row in rows]
+        prompts = [Prompt(row.prompt, {**row.meta, GIVEN_ANSWER: row.completion[-1].content}) for row in rows]
         heldout = read_prompt_set([], self.settings.heldout).heldout if self.settings.heldout else []
         return PromptSet(prompts, heldout, 0)
 
@@ -82,19 +82,29 @@ class StudentBuilder(DataBuilder[StudentSettings]):
 
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
         """Ask the student, and the teacher where no answer is given."""
-        chosen, rejected = await asyncio.gather(self._better(prompt), self._ask(self.student, prompt.messages))
-        source = self.teacher.name if self.teacher is not None else self.settings.answers
-        meta = {name: value for name, value in prompt.meta.items() if name != _ANSWER}
-        return self.pair(Prompt(prompt.messages, meta), chosen, rejected, chosen_from=source, student=self.student.name)
-
-    async def _better(self, prompt: Prompt) -> Completion:
         if self.teacher is None:
-            return Completion(prompt.meta[_ANSWER], finish_reason="stop")
-        return await self._ask(self.teacher, self.settings.good.apply(prompt.messages))
+            source = self.settings.answers or ""
+            return await pair_with_student(self, prompt, self.student, self.settings.sampling, source)
+        sampling, good = self.settings.sampling.make(), self.settings.good.apply(prompt.messages)
+        chosen, rejected = await asyncio.gather(
+            self.teacher.complete(good, sampling), self.student.complete(prompt.messages, sampling)
+        )
+        names = {"chosen_from": self.teacher.name, "student": self.student.name}
+        return self.pair(prompt, chosen[0], rejected[0], **names)
 
-    async def _ask(self, teacher: Teacher, messages: Messages) -> Completion:
-        completions = await teacher.complete(messages, self.settings.sampling.make())
-        return completions[0]
+
+async def pair_with_student(
+    builder: DataBuilder[Any], prompt: Prompt, student: Teacher, sampling: SamplingSettings, source: str
+) -> PreferencePair | Dropped:
+    """The answer that the prompt's meta carries against the student's own.
+
+    Args:
+        source: where the answer is from, for the pair's meta.
+    """
+    rejected = await student.complete(prompt.messages, sampling.make())
+    chosen = Completion(prompt.meta[GIVEN_ANSWER], finish_reason="stop")
+    plain = Prompt(prompt.messages, {name: value for name, value in prompt.meta.items() if name != GIVEN_ANSWER})
+    return builder.pair(plain, chosen, rejected[0], chosen_from=source, student=student.name)
 
 
 if __name__ == "__main__":
