@@ -141,8 +141,8 @@ def estimate_noise(strata: Sequence[Stratum]) -> Noise:
 def more_labels(strata: Sequence[Stratum], coming: Sequence[str], half_width: float = HALF_WIDTH) -> int | None:
     """Labels that are still needed, to the next ten, until `rest` is known within `half_width`.
 
-    Supposes that the shares stay as they are now. 0: it is known already; None: no number of labels is enough,
-    because the fewer pairs are left, the more their share is a matter of chance.
+    Supposes that the shares stay as they are now. 0: it is known already; None: no number of labels short of all is
+    enough, because the fewer pairs are left, the more their share is a matter of chance.
 
     Args:
         coming: names of the strata of the pairs that are asked next, in order.
@@ -150,7 +150,7 @@ def more_labels(strata: Sequence[Stratum], coming: Sequence[str], half_width: fl
     noise = estimate_noise(strata)
     if noise.rest.half_width <= half_width:
         return 0
-    steps = np.arange(10, len(coming) + 1, 10)
+    steps = np.arange(10, len(coming), 10)
     names = np.array(coming)
     labelled, wrong, rest = (
         np.array([getattr(one, f"num_{name}") for one in strata], dtype=np.float64)

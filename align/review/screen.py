@@ -17,13 +17,14 @@ SIDE_BY_SIDE = 100
 """Columns from which on A and B stand side by side."""
 KEYS = "a A is better · b B is better · t equal · s skip · u undo · q quit · ? help"
 HELP = """\
-  a  A answers the prompt better          t  neither is better
-  b  B answers the prompt better          s  you cannot say; the pair is not asked again
-  u  take the last answer back            q  quit; the same command goes on from here
+  a  A answers the prompt better     t  neither is better
+  b  B answers the prompt better     s  you cannot say; it is not asked again
+  u  take the last answer back       q  quit; the same command goes on from here
 
-Which of the two the dataset calls chosen is hidden, and which is shown as A is drawn for each pair.
-Each answer is on disk before the next pair is shown. The estimate is renewed with every fifth label,
-so that it does not tell what you just answered; it is about the pairs that nobody checked.
+Which side the dataset calls chosen is hidden; which one is A is drawn for each
+pair. An answer is on disk before the next pair is shown. The estimate is about
+the pairs that nobody checked. It is renewed at every fifth label, so that it
+does not tell what you just answered.
 """
 
 
@@ -83,7 +84,7 @@ def closing_lines(noise: Noise) -> list[str]:
         lines.append(f"equal sides among those not asked: {noise.ties}")
     if num_skipped := noise.total("num_skipped"):
         worst = noise.if_skipped_wrong
-        lines.append(f"{num_skipped:,} skipped, taken to be like the others; were they all wrong: {worst}")
+        lines.append(f"{num_skipped:,} skipped, taken to be like the others; if all are wrong: {worst}")
     return lines
 
 
@@ -93,12 +94,12 @@ def visible(text: str) -> str:
 
 
 def _as_text(messages: Messages) -> Text:
-    """One message as it is; several with their roles."""
+    """One message as it is; several with their roles. Folded: in a grid, rich cuts long Chinese lines off otherwise."""
     from rich.text import Text
 
     if len(messages) == 1:
-        return Text(visible(messages[0].content.strip()))
-    lines = Text()
+        return Text(visible(messages[0].content.strip()), overflow="fold")
+    lines = Text(overflow="fold")
     for number, message in enumerate(messages):
         lines.append("\n" * (number > 0) + f"{message.role}: ", style="bold")
         lines.append(visible(message.content.strip()))

@@ -50,12 +50,12 @@ def _ask(console: Console, session: ReviewSession, keys: Keys) -> None:
     while (question := session.question()) is not None:
         if len(session.labels) % RENEWED_EVERY == 0:
             summary = session.summary()
+        keys.forget()
         if console.is_terminal:
             console.clear()
         console.print(question_screen(question, session.num_pairs, summary, console.width))
         if note:
             console.print(note, style="bold", markup=False)
-        keys.forget()
         if question.key != shown:
             shown, started = question.key, time.monotonic()
         while (key := keys.read()) == "?":
