@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.evaluation.compare import Comparison
+    from align.evaluation.noise import Noise, Stratum, estimate_noise
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
@@ -39,16 +40,19 @@ _HOMES = {
     "Group": "align.data.pair",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
+    "Noise": "align.evaluation.noise",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
     "Recipe": "align.recipes.base",
     "SFTRecipe": "align.recipes.sft",
     "Sampling": "align.teachers.base",
     "ScriptedTeacher": "align.teachers.scripted",
+    "Stratum": "align.evaluation.noise",
     "StudentBuilder": "align.data_builders.student",
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
+    "estimate_noise": "align.evaluation.noise",
 }
 
 __all__ = [
@@ -64,16 +68,19 @@ __all__ = [
     "Group",
     "LocalTeacher",
     "Message",
+    "Noise",
     "PreferencePair",
     "Prompt",
     "Recipe",
     "SFTRecipe",
     "Sampling",
     "ScriptedTeacher",
+    "Stratum",
     "StudentBuilder",
     "SumsBuilder",
     "Task",
     "Teacher",
+    "estimate_noise",
 ]
 
 

@@ -6,8 +6,8 @@ It decides only how often a pair is asked. Where it means nothing, the estimate 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from statistics import quantiles
 
 from align.data.checks import is_finite
@@ -19,8 +19,10 @@ SPLIT, NEAR, OTHER = "split", "near", "other"
 
 LENGTH_RATIO = 3.0
 """One side has at least so many times the characters of the other."""
-SIMILARITY = 0.9
-"""Share of words that the sides have in common, from which on they nearly say the same."""
+SIMILARITY = 0.8
+"""Share of neighbouring characters that the sides have in common, from which on they nearly say the same."""
+END_CHARS = 150
+"""Characters that are read from each end of a long answer: 20,000 pairs should not keep a person waiting."""
 LANGUAGE_SHARE = 0.6
 """An answer with less of it in the prompt's script is mixed; the gate asks for a quarter."""
 
@@ -41,18 +43,14 @@ def is_split(judge: Mapping[str, object]) -> bool:
 
 
 def nearly_gated(pair: PreferencePair) -> bool:
-    """A gate for pairs fires, or would with a stricter threshold."""
-    sides = {"chosen": side_text(pair.chosen), "rejected": side_text(pair.rejected)}
-    for name, text in sides.items():
-        known = pair.meta.get(name)
-        if cut_off(known if isinstance(known, Mapping) else {}):
-            return True
-        if wrong_language(pair.prompt, text, "auto", LANGUAGE_SHARE):
-            return True
-    short, long = sorted(map(len, sides.values()))
-    if long >= LENGTH_RATIO * max(short, 1) or refusal(sides["chosen"]):
+    """A gate for pairs fires, or would with a stricter threshold. Of long answers only both ends are read."""
+    chosen, rejected = side_text(pair.chosen), side_text(pair.rejected)
+    short, long = sorted((len(chosen), len(rejected)))
+    is_cut_off = any(cut_off(pair.meta[name]) for name in _SIDES if isinstance(pair.meta.get(name), Mapping))
+    if is_cut_off or long >= LENGTH_RATIO * max(short, 1) or refusal(chosen):
         return True
-    return _similarity(sides["chosen"], sides["rejected"]) >= SIMILARITY
+    ends = [_ends(chosen), _ends(rejected)]
+    return _is_mixed(pair, ends) or _similarity(*ends) >= SIMILARITY
 
 
 def _stratum(pair: PreferencePair, low_margin: float | None) -> str:
@@ -71,11 +69,24 @@ def _margin(pair: PreferencePair) -> float | None:
     return float(value) if is_finite(value) else None  # type: ignore[arg-type]  # just checked
 
 
+def _ends(text: str) -> str:
+    return text if len(text) <= 2 * END_CHARS else f"{text[:END_CHARS]}\n{text[-END_CHARS:]}"
+
+
+def _is_mixed(pair: PreferencePair, texts: Sequence[str]) -> bool:
+    """One of the texts is partly in another script than the prompt. Counting is slow, so it is left out where all is
+    ASCII or nothing is Latin."""
+    both = "\n".join([pair.prompt[-1].content, *texts])
+    if both.isascii() or not _LATIN_WORD.search(both):
+        return False
+    return any(wrong_language(pair.prompt, text, "auto", LANGUAGE_SHARE) for text in texts)
+
+
 def _similarity(first: str, second: str) -> float:
-    """Words that both have, by count, over the mean number of words; the order is not looked at."""
-    a, b = Counter(_WORD.findall(first.casefold())), Counter(_WORD.findall(second.casefold()))
-    return 2 * (a & b).total() / max(a.total() + b.total(), 1)
+    """Different pairs of neighbouring characters that both have, over the mean number of them (Dice 1945)."""
+    a, b = (set(pairwise(text)) for text in (first, second))
+    return 2 * len(a & b) / max(len(a) + len(b), 1)
 
 
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff]+")
-"""A Chinese or Japanese character, or a run of other letters and digits."""
+_SIDES = ("chosen", "rejected")
+_LATIN_WORD = re.compile("[A-Za-z]{2}")

@@ -34,6 +34,7 @@ def review(dataset: str | Path, console: Console | None = None, answers: TextIO 
     from rich.console import Console
 
     console = console or Console(highlight=False)
+    console.print(f"reading {dataset}", markup=False, soft_wrap=True)
     data = ReviewSet.read(dataset)
     with LabelFile(data.labels_path) as labels:
         session = ReviewSession(data, labels)
