@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
 from align.data.pair import PreferencePair, as_dicts
-from align.errors import DataError, RefusedError
+from align.errors import DataError, RefusedError, StorageError
 from align.records import disk_may_refuse
 
 if TYPE_CHECKING:
@@ -73,10 +73,15 @@ class LabelFile:
         Raises:
             DataError: a line is no label.
             RefusedError: another process has it open.
+            StorageError: it may not be written.
         """
         self.path = path
-        with disk_may_refuse(path, 0):
-            self._number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            with disk_may_refuse(path, 0):
+                self._number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        except PermissionError as error:
+            text = f"{path}: must be writable, since labels stay beside the pairs, but: {error.strerror}"
+            raise StorageError(f"{text}; copy the dataset to a folder of your own") from error
         try:
             _lock(self._number, path)
             self.num_cut_bytes = _cut_half_line(path)

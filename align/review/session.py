@@ -101,7 +101,7 @@ class ReviewSession:
         coming = [self._stratum[key] for key in self._order if key not in labels]
         num_more, points = more_labels(noise.strata, coming), f"±{100 * HALF_WIDTH:g} points"
         if num_more is None:
-            advice = f"{points} out of reach with {self.num_pairs:,} pairs"
+            advice = f"too few pairs for {points}"
         else:
             advice = f"about {num_more} more for {points}" if num_more else f"within {points}"
         value = f"{100 * noise.rest.value:.1f} % wrong ({100 * noise.rest.low:.1f} to {100 * noise.rest.high:.1f} %)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from align.data.pair import PreferencePair
-from align.errors import DataError, RefusedError
+from align.errors import DataError, RefusedError, StorageError
 from align.review.labels import Label, LabelFile, now, pair_key, read_labels
 from tests.review.making import pair
 
@@ -89,6 +90,13 @@ def test_one_writer_at_a_time_even_within_a_process(tmp_path):
         file.add(label(0))
     with LabelFile(path) as file:
         assert list(file.labels) == [KEYS[0]]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StorageError, match="must be writable"):
+        LabelFile(tmp_path / "labels.jsonl")
 
 
 def test_every_label_that_was_reported_survives_a_kill(tmp_path):

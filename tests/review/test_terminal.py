@@ -149,7 +149,7 @@ def test_on_a_pipe_each_line_is_an_answer_and_the_end_is_quit(tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "'' is not one of the keys" in shown and "'z' is not one of the keys" in shown
     assert [label.label for label in read_labels(folder / "labels.jsonl").values()][1] == "tie"
-    assert "2 labelled" in shown and "±3 points out of reach with 4 pairs" in shown
+    assert "2 labelled" in shown and "too few pairs for ±3 points" in shown
     review(folder, answers=io.StringIO("a\na\n"))
     assert "every pair was asked" in capsys.readouterr().out
 
