@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from align.data_builders.sums import SumsBuilder
     from align.data_builders.verified import VerifiedBuilder
     from align.evaluation.compare import Comparison
+    from align.evaluation.noise import Noise, Stratum, estimate_noise
     from align.judges.base import Judge, JudgeError, Verdict
     from align.judges.both_orders import BothOrders, Judgement
     from align.judges.calibration import calibrate
@@ -72,6 +73,7 @@ _HOMES = {
     "Matches": "align.rewards.form",
     "MathAnswer": "align.rewards.math_answer",
     "Message": "align.data.pair",
+    "Noise": "align.evaluation.noise",
     "PairwiseJudge": "align.judges.pairwise",
     "PreferencePair": "align.data.pair",
     "Prompt": "align.data.pair",
@@ -84,6 +86,7 @@ _HOMES = {
     "Sampling": "align.teachers.base",
     "ScriptedJudge": "align.judges.scripted",
     "ScriptedTeacher": "align.teachers.scripted",
+    "Stratum": "align.evaluation.noise",
     "StudentBuilder": "align.data_builders.student",
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
@@ -93,6 +96,7 @@ _HOMES = {
     "VerifiedBuilder": "align.data_builders.verified",
     "calibrate": "align.judges.calibration",
     "convert": "align.data.convert",
+    "estimate_noise": "align.evaluation.noise",
 }
 
 __all__ = [
@@ -121,6 +125,7 @@ __all__ = [
     "Matches",
     "MathAnswer",
     "Message",
+    "Noise",
     "PairwiseJudge",
     "PreferencePair",
     "Prompt",
@@ -133,6 +138,7 @@ __all__ = [
     "Sampling",
     "ScriptedJudge",
     "ScriptedTeacher",
+    "Stratum",
     "StudentBuilder",
     "SumsBuilder",
     "Task",
@@ -142,6 +148,7 @@ __all__ = [
     "VerifiedBuilder",
     "calibrate",
     "convert",
+    "estimate_noise",
 ]
 
 

@@ -139,6 +139,33 @@ def convert(
     raise typer.Exit(exit_code_of(command))
 
 
+@app.command()
+def review(
+    dataset: Annotated[Path, typer.Argument(help="Folder with pairs.jsonl, or a file of pairs.")],
+    terminal: Annotated[bool, typer.Option("--terminal", help="Ask here, one key an answer.")] = False,
+    apply: Annotated[
+        Path | None, typer.Option(help="Write the corrected pairs to this file: wrong ones swapped, ties set aside.")
+    ] = None,
+) -> None:
+    """Check pairs by hand, and learn how many of the others are wrong."""
+
+    def command() -> None:
+        if terminal == (apply is not None):
+            raise ConfigError(
+                "align review needs one of --terminal (label pairs) and --apply OUT.jsonl (use the labels)"
+            )
+        if apply is None:
+            from align.review.terminal import review as review_here
+
+            review_here(dataset)
+        else:
+            from align.review.apply import apply_labels, print_applied
+
+            print_applied(apply_labels(dataset, apply))
+
+    raise typer.Exit(exit_code_of(command))
+
+
 @recipes.command("list")
 def list_recipes() -> None:
     """Name every shipped file, with its first line and its command."""

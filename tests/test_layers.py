@@ -36,6 +36,17 @@ ALLOWED = {
     "data_builders": {"judges", "rewards", "teachers", "evaluation.statistics", "data", "runs", *FOUNDATION},
     "training": {"models", "data", "runs", "records", "config", "errors", "redact"},
     "recipes": {"training", "evaluation", "models", "data", "runs", *FOUNDATION},
+    "review": {
+        "recipes",
+        "training",
+        "data_builders",
+        "evaluation",
+        "rewards",
+        "teachers",
+        "data",
+        "runs",
+        *FOUNDATION,
+    },
 }
 HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}
 

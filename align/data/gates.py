@@ -115,8 +115,8 @@ def refusal(text: str) -> Fault | None:
     return None if opening is None else Fault("refusal", f"opens with {_start(opening)}")
 
 
-def wrong_language(prompt: Messages, text: str, language: Language) -> Fault | None:
-    """Less than a quarter of the answer is in a script that was asked for.
+def wrong_language(prompt: Messages, text: str, language: Language, min_share: float = 0.25) -> Fault | None:
+    """Less than `min_share` (0 to 1) of the answer is in a script that was asked for.
 
     Scripts are told apart, not languages: English and French are both `latin`, Chinese and Japanese both `han`.
     Words are counted, and each character where words are not spaced; code, links and formulas are left out. Not
@@ -127,7 +127,7 @@ def wrong_language(prompt: Messages, text: str, language: Language) -> Fault | N
     wanted = {"en": {"latin"}, "zh": {"han"}}.get(language) or _scripts_of(prompt)
     counts = _count_scripts(text)
     num_words = counts.total()
-    if not wanted or num_words < 5 or sum(counts[script] for script in wanted) >= num_words / 4:
+    if not wanted or num_words < 5 or sum(counts[script] for script in wanted) >= num_words * min_share:
         return None
     main = counts.most_common(1)[0][0]
     return Fault("wrong_language", f"is mostly {main}, not {' or '.join(sorted(wanted))}: {_start(text)}")
