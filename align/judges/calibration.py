@@ -157,6 +157,8 @@ class Calibration:
         decided = self.decided_agreement.interval
         if decided is not None and decided.low <= 0.5:
             found.append("where both decide, it is not shown to agree with people more often than a coin")
+        if not self.judged:
+            found.append("no pair has a judgement: nothing is known of this judge, and it can make no pairs")
         if self.unreadable.num:
             found.append(
                 "pairs with an unreadable verdict are dropped (judge_unreadable), and what is dropped is seldom random"

@@ -56,6 +56,8 @@ class PositionBias:
         return self.flips is not None and self.flips.high <= MOST_FLIPS
 
     def __str__(self) -> str:
+        if not self.num_pairs:
+            return "not known, since no pair was judged"
         first = f"whichever stood first won {self.first} of the votes" if self.first else "all votes are ties"
         if self.flips is None:
             return f"{first}; flips are not known, since no pair was judged in both orders"

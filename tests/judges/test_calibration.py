@@ -76,6 +76,8 @@ def test_pairs_without_an_answer_are_counted_by_reason():
     found = calibrated(ScriptedJudge("refusing", script), pairs(3))
     assert (found.failed, found.unreadable.num, found.kappa) == ({"bad_request": 3}, 0, None)
     assert "no answer             3 bad_request" in str(found)
+    assert "position: not known, since no pair was judged" in str(found)
+    assert "WARNING: no pair has a judgement" in str(found)
 
 
 def test_an_error_that_is_no_answer_error_ends_it():
