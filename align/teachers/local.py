@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from align import models
 from align.data.pair import Message, as_dicts
-from align.errors import ConfigError
+from align.errors import AnswerError, ConfigError
 from align.teachers._decode import DecodeBatch, Row
 from align.teachers._decode_thread import DecodeStats, DecodeThread, Request
 from align.teachers.base import Completion, Sampling
@@ -63,7 +63,7 @@ class LocalTeacher:
         """Draw `n` completions; the same call draws the same ones again.
 
         Raises:
-            ConfigError: prompt and `max_tokens` together are longer than the model's context.
+            AnswerError: prompt and `max_tokens` together are longer than the model's context; other calls go on.
             RuntimeError: the teacher was closed.
         """
         requests = [Request(tuple(messages), sampling, index) for index in range(n)]
@@ -85,16 +85,17 @@ class _ModelVoice:
         self._context = models.context_length(model)
 
     def begin(self, request: Request) -> Row:
-        """Raises ConfigError if the prompt is all but empty or the request does not fit into the model's context."""
+        """Raises AnswerError if the prompt is all but empty or the request does not fit into the model's context."""
         sampling = request.sampling
         prompt = models.render_prompt(self._tokenizer, as_dicts(request.messages))
         prompt_ids = list(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
         if len(prompt_ids) < 2:
-            raise ConfigError(f"prompt {prompt!r}: must have at least 2 tokens, but has {len(prompt_ids)}")
+            raise AnswerError("prompt_too_short", f"prompt {prompt!r}: must have 2 tokens, but has {len(prompt_ids)}")
         if self._context is not None and len(prompt_ids) + sampling.max_tokens > self._context:
-            raise ConfigError(
+            raise AnswerError(
+                "prompt_too_long",
                 f"prompt {prompt[:80]!r}…: prompt and max_tokens must fit into the model's context of {self._context} "
-                f"tokens, but are {len(prompt_ids)} + {sampling.max_tokens}; shorten the prompt or lower max_tokens"
+                f"tokens, but are {len(prompt_ids)} + {sampling.max_tokens}; shorten the prompt or lower max_tokens",
             )
         return Row(
             prompt_ids=prompt_ids,

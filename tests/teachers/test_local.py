@@ -13,7 +13,7 @@ import torch
 
 from align import models
 from align.data.pair import Message
-from align.errors import ConfigError
+from align.errors import AnswerError, ConfigError
 from align.teachers.base import Completion, Sampling
 from align.teachers.local import LocalTeacher
 
@@ -113,7 +113,7 @@ def test_prompt_that_does_not_fit_is_refused_and_the_others_are_answered(tiny_mo
         return tuple(results)
 
     refused, answered = asyncio.run(main())
-    assert isinstance(refused, ConfigError)
+    assert isinstance(refused, AnswerError)
     assert "1024" in str(refused) and "1019 + 24" in str(refused)
     assert isinstance(answered, list)
 
