@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from align.data.lint import LintSettings, lint_rows
+    from align.data.lint_report import LintReport
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
@@ -37,6 +39,8 @@ _HOMES = {
     "Dropped": "align.data.pair",
     "GRPORecipe": "align.recipes.grpo",
     "Group": "align.data.pair",
+    "LintReport": "align.data.lint_report",
+    "LintSettings": "align.data.lint",
     "LocalTeacher": "align.teachers.local",
     "Message": "align.data.pair",
     "PreferencePair": "align.data.pair",
@@ -49,6 +53,7 @@ _HOMES = {
     "SumsBuilder": "align.data_builders.sums",
     "Task": "align.data.task",
     "Teacher": "align.teachers.base",
+    "lint_rows": "align.data.lint",
 }
 
 __all__ = [
@@ -62,6 +67,8 @@ __all__ = [
     "Dropped",
     "GRPORecipe",
     "Group",
+    "LintReport",
+    "LintSettings",
     "LocalTeacher",
     "Message",
     "PreferencePair",
@@ -74,6 +81,7 @@ __all__ = [
     "SumsBuilder",
     "Task",
     "Teacher",
+    "lint_rows",
 ]
 
 

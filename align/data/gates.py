@@ -132,7 +132,9 @@ def wrong_language(prompt: Messages, text: str, language: Language) -> Fault | N
     Words are counted, and each character where words are not spaced; code, links and formulas are left out. Not
     judged: an answer of fewer than five words, and with `auto` a prompt that names a language or a translation.
     """
-    if language == "any" or (_is_latin(text) and (language == "en" or (language == "auto" and _is_latin(_last_turn(prompt))))):
+    if language == "any" or (
+        _is_latin(text) and (language == "en" or (language == "auto" and _is_latin(_last_turn(prompt))))
+    ):
         return None
     wanted = {"en": {"latin"}, "zh": {"han"}}.get(language) or _scripts_of(prompt)
     counts = _count_scripts(text)
@@ -173,6 +175,10 @@ def _scripts_of(prompt: Messages) -> set[str]:
 
 def _last_turn(prompt: Messages) -> str:
     return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+
+
+def _wants_only_latin(prompt: Messages, language: Language) -> bool:
+    return language == "en" or (language == "auto" and _is_latin(_last_turn(prompt)))
 
 
 def _is_latin(text: str) -> bool:
@@ -220,7 +226,8 @@ _SCRIPTS = {
 }
 """Script → one word of it."""
 _WORD = re.compile("|".join([*(word.pattern for word in _SCRIPTS.values()), r"[^\W_]+"]))
-_NOT_LATIN = re.compile("[{}]".format("".join(w.pattern.strip("[]+") for name, w in _SCRIPTS.items() if name != "latin")))
+_LETTERS = (word.pattern.strip("[]+") for script, word in _SCRIPTS.items() if script != "latin")
+_NOT_LATIN = re.compile(f"[{''.join(_LETTERS)}]")
 
 _NOT_PROSE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\$\$.*?\$\$|\$[^$\n]+\$|\\[A-Za-z]+|<[^<>\n]+>", re.DOTALL
@@ -235,7 +242,5 @@ _NAMES_A_LANGUAGE = re.compile(
 
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
 _SPACE_BESIDE_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
-_PUNCTUATION = re.compile(
-    r"[.,:;?\"。、·…—–“”「」《》\u200b\ufeff!](?:(?<=[.,:])(?!\d)|(?<=!)(?![=\w])|(?<=[^.,:!]))"
-)
+_PUNCTUATION = re.compile(r"[.,:;?\"。、·…—–“”「」《》\u200b\ufeff!](?:(?<=[.,:])(?!\d)|(?<=!)(?![=\w])|(?<=[^.,:!]))")
 """What carries no sense. 1.5, 3:4 and != stay as they are; so do signs that calculate or mark."""
