@@ -17,7 +17,7 @@ Verdict = Literal["goes", "warning", "note", "ok", "not checked"]
 
 LENGTH_TELLS = 0.7
 """Share of pairs from which "the longer side" (or the shorter) is what the file teaches. Of people's own choices the
-longer answer makes up 62.2 % (the annotator `longest` in AlpacaEval's table of evaluators)."""
+longer answer makes up 62.2 % (`longest` in AlpacaEval's evaluators_leaderboard.csv)."""
 
 _COLOURS = {"goes": "red", "warning": "yellow", "ok": "green", "not checked": "dim", "note": ""}
 

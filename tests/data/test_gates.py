@@ -280,5 +280,5 @@ def test_what_tools_say_is_not_the_assistants() -> None:
 
 
 def test_chinese_right_behind_a_digit_counts_as_chinese() -> None:
-    assert wrong_language(asked("How many apples are left?"), "3个苹果还在桌子上。")
-    assert wrong_language(asked("还剩几个苹果？"), "3个苹果还在桌子上。") is None
+    assert wrong_language(asked("How many apples are left?"), "3个苹果还在桌子上。", "auto")
+    assert wrong_language(asked("还剩几个苹果？"), "3个苹果还在桌子上。", "auto") is None
