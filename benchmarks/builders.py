@@ -59,9 +59,7 @@ def main() -> int:
     questions = write_questions(folder)
     if arguments.check:
         return check(folder, questions)
-    print(
-        "| builder | pairs | build, min | train, min | base | SFT | DPO | DPO against base | DPO against SFT | verdict |"
-    )
+    print("| builder | pairs | build, min | train, min | base | SFT | DPO | DPO − base | DPO − SFT | verdict |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name in arguments.only:
         print(row(name, CASES[name], folder, questions), flush=True)
