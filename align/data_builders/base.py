@@ -10,55 +10,38 @@ import asyncio
 import re
 import signal
 from abc import ABC, abstractmethod
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 from align.command_line import entry_point
 from align.data.files import write_rows
-from align.data.gates import apply_gates
 from align.data.instruction import Instruction
 from align.data.lint import lint_rows
 from align.data.lint_report import LintReport
 from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError, as_dicts
+from align.data_builders.asked import AskedTeachers
 from align.data_builders.card import write_card
 from align.data_builders.progress import Progress
 from align.data_builders.prompts import PromptSet, read_prompt_set
 from align.data_builders.report import BuildReport, Outcome, print_report
-from align.data_builders.settings import BuilderSettings, Check
+from align.data_builders.settings import BuilderSettings
+from align.data_builders.sieve import Sieve, judged
 from align.errors import AnswerError, DataError, PreemptedError
-from align.judges.both_orders import BothOrders, Judgement
+from align.judges.both_orders import BothOrders
 from align.judges.reading import VERDICT_SCHEMA
 from align.records import write_json
-from align.rewards.base import AsksTeacher, Reward, score
+from align.rewards.base import AsksTeacher, Reward
 from align.teachers.base import Completion, Teacher
 from align.teachers.budget import Budget
 from align.teachers.ledger import Ledger
-from align.teachers.recorded import RecordedTeacher
 from align.teachers.settings import TeacherSettings
 from align.yaml_file import write_yaml
 
 S = TypeVar("S", bound=BuilderSettings)
 L = TypeVar("L", bound=Ledger)
-
-
-def judge_meta(judgement: Judgement) -> dict[str, Any]:
-    """What a row keeps of a judgement whose `a` is the chosen side."""
-    names = {"a": "chosen", "b": "rejected", "tie": "tie"}
-    votes = Counter(names[vote] for vote in judgement.votes)
-    margin = (votes["chosen"] - votes["rejected"]) / len(judgement.votes)
-    return {
-        "winner": names[judgement.winner],
-        "votes": dict(votes),
-        "margin": round(margin, 6),
-        "is_consistent": judgement.is_consistent,
-        "reasons": list(judgement.reasons),
-        "ledger": list(judgement.keys),
-    }
 
 
 class DataBuilder(ABC, Generic[S]):
@@ -77,8 +60,8 @@ class DataBuilder(ABC, Generic[S]):
         """The one of the settings, once it is ready; set before, it takes that one's place."""
         self.rewards: list[Reward] = []
         """Those that `label` asks; one that asks a teacher is lent the ledger."""
-        self._teachers: list[tuple[TeacherSettings | Teacher, Mapping[str, Any] | None, Teacher]] = []
-        """(As it was given, the JSON schema that it is held to, as it is asked)."""
+        self._teachers = AskedTeachers()
+        self._sieve = Sieve(settings)
 
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
@@ -99,7 +82,7 @@ class DataBuilder(ABC, Generic[S]):
 
         builder = cls(settings)
         print_plan(asyncio.run(make_plan(builder)), settings)
-        if builder._asking_rewards:
+        if builder.asking_rewards:
             print("  not in this plan: calls of checks that ask a teacher (Rubric); the budget counts them")
 
     @abstractmethod
@@ -112,25 +95,19 @@ class DataBuilder(ABC, Generic[S]):
     def asked(
         self, who: TeacherSettings | Teacher, ledger: Ledger, json_schema: Mapping[str, Any] | None = None
     ) -> Teacher:
-        """A teacher that is asked through the ledger; equal settings share one, if they share the schema too.
-
-        It is closed at the end, unless it was given as an object: that one is its owner's. `json_schema` is what an
-        endpoint's answers are held to (`TeacherSettings.make`).
-        """
-        is_held = isinstance(who, TeacherSettings) and who.is_endpoint
-        schema = json_schema if is_held else None
-        for known, known_schema, teacher in self._teachers:
-            is_equal = known is who or (isinstance(who, TeacherSettings) and known == who)
-            if is_equal and known_schema == schema:
-                return teacher
-        made = who.make(ledger, schema) if isinstance(who, TeacherSettings) else RecordedTeacher(who, ledger)
-        self._teachers.append((who, schema, made))
-        return made
+        """A teacher that is asked through the ledger, for `open` (`AskedTeachers.get`)."""
+        return self._teachers.get(who, ledger, json_schema)
 
     @property
     def teachers(self) -> list[Teacher]:
         """All that are asked, once they are ready."""
-        return [teacher for *_, teacher in self._teachers]
+        return self._teachers.all
+
+    @property
+    def asking_rewards(self) -> list[AsksTeacher]:
+        """Rewards that ask a teacher, of `label` and of the checks."""
+        rewards: list[Any] = [*self.rewards, *self._sieve.rewards]
+        return [reward for reward in rewards if isinstance(reward, AsksTeacher)]
 
     def read_prompts(self) -> PromptSet:
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
@@ -182,14 +159,11 @@ class DataBuilder(ABC, Generic[S]):
                 if self.settings.judge is not None and self.judge is None:
                     teacher = self.asked(self.settings.judge.teacher, ledger, VERDICT_SCHEMA)
                     self.judge = self.settings.judge.make(teacher)
-                for reward in self._asking_rewards:
+                for reward in self.asking_rewards:
                     reward.ask_through(partial(self.asked, ledger=ledger))
                 yield ledger
             finally:
-                for who, _, teacher in self._teachers:
-                    if isinstance(who, TeacherSettings):
-                        await teacher.aclose()
-                self._teachers.clear()
+                await self._teachers.aclose()
 
     def pair(self, prompt: Prompt, chosen: Completion, rejected: Completion, **meta: Any) -> PreferencePair | Dropped:
         """A pair of two completions, or why they make none."""
@@ -217,7 +191,7 @@ class DataBuilder(ABC, Generic[S]):
     async def outcome(self, prompt: Prompt) -> Outcome:
         """What `label` makes, if it passes gates, checks and judge; a call without an answer drops its row only."""
         try:
-            outcome = await self._gate(await self.label(prompt))
+            outcome = await self._sieve.sift(await self.label(prompt))
             return await self.judged(outcome) if isinstance(outcome, PreferencePair) else outcome
         except AnswerError as error:
             return Dropped(error.reason, error.detail, {**prompt.meta, "prompt": as_dicts(prompt.messages)})
@@ -225,18 +199,8 @@ class DataBuilder(ABC, Generic[S]):
             return Dropped("unusable", str(error), {**prompt.meta, "prompt": as_dicts(prompt.messages)})
 
     async def judged(self, pair: PreferencePair) -> PreferencePair | Dropped:
-        """The pair with what the judge said of it, dropped where it does not prefer the chosen side in both orders."""
-        if self.judge is None:
-            return pair
-        judgement = await self.judge.judge(pair.prompt, pair.chosen, pair.rejected)
-        meta = {**pair.meta, "judge": judge_meta(judgement)}
-        if judgement.winner == "a":
-            return replace(pair, meta=meta)
-        row = {"row": pair.to_dict()}
-        if judgement.winner == "tie":
-            detail = "both are as good" if judgement.is_consistent is not False else "the two orders disagree"
-            return Dropped("judged_tie", detail, {**meta, **row})
-        return Dropped("judged_worse", "the judge prefers the rejected side", {**meta, **row})
+        """The pair, if the judge prefers its chosen side; a builder that has judged already overrides this."""
+        return pair if self.judge is None else await judged(pair, self.judge)
 
     async def _build_until_told(self) -> BuildReport:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -273,36 +237,6 @@ class DataBuilder(ABC, Generic[S]):
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _gate(self, outcome: Outcome) -> Outcome:
-        """Gates and checks: pure functions of the row, so changing one asks nothing again."""
-        if not isinstance(outcome, PreferencePair):
-            return outcome
-        dropped = apply_gates(outcome, self.settings.gates)
-        if dropped is None:
-            for side, check, reward in self._checks:
-                dropped = dropped or await self._check(outcome, side, check, reward)
-        return outcome if dropped is None else replace(dropped, meta={**dropped.meta, "row": outcome.to_dict()})
-
-    @cached_property
-    def _checks(self) -> list[tuple[str, Check, Reward]]:
-        """(side, check, its reward), each reward made once."""
-        sides = {"chosen": self.settings.checks.chosen, "rejected": self.settings.checks.rejected}
-        return [(side, check, check.load()) for side, checks in sides.items() for check in checks]
-
-    @property
-    def _asking_rewards(self) -> list[AsksTeacher]:
-        rewards: list[Any] = [*self.rewards, *(reward for _, _, reward in self._checks)]
-        return [reward for reward in rewards if isinstance(reward, AsksTeacher)]
-
-    async def _check(self, pair: PreferencePair, side: str, check: Check, reward: Reward) -> Dropped | None:
-        try:
-            value = await score(reward, pair.prompt, as_dicts(getattr(pair, side)), pair.meta)
-        except AnswerError as error:
-            return Dropped(error.reason, f"{side}: {error.detail}")
-        if value is None:
-            return Dropped(f"{side}_not_scored", f"{check.use} could not say")
-        return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")
 
     def _lint(self, outcomes: Sequence[Outcome], prompts: PromptSet) -> LintReport:
         """What has to go beside the other rows; the order of prompts decides which of two copies stays."""

@@ -16,8 +16,9 @@ from pydantic import Field
 from align.config import Location
 from align.data.instruction import Instruction
 from align.data.pair import Candidate, Dropped, Group, Message, PreferencePair, Prompt
-from align.data_builders.base import DataBuilder, judge_meta
+from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
+from align.data_builders.sieve import judge_meta
 from align.dotted import UseSettings
 from align.judges.both_orders import Judgement
 from align.rewards.base import Reward, score
