@@ -75,7 +75,8 @@ def write_card(folder: Path, builder: str, settings: BuilderSettings, report: Bu
     The line on noise is filled from `noise.json` in the folder, unless that is of other rows; without it the card names
     the command.
     """
-    asked = settings.model_dump(mode="json", include={"teacher", "student", "judge", "sampling"})
+    who = settings.model_dump(mode="json", include={"teacher", "student", "judge"}, exclude_defaults=True)
+    asked = {**who, **settings.model_dump(mode="json", include={"sampling"})}
     lines = [f"# {folder.name}", ""]
     for words in LANGUAGES:
         lines += [f"## {words['heading']}", "", words["intro"].format(builder=builder), "", "| | |", "|---|---|"]
@@ -96,7 +97,7 @@ def _table(
     rows = [(words[name], f"{counts[name]:,}") for name in ("prompts", "repeated_prompts", "kept", "dropped")]
     rows += [(words["reason"].format(name=name), f"{num:,}") for name, num in counts["dropped_by_reason"].items()]
     rows += [(words[name], value) for name, value in _lengths(report)]
-    rows += [(words[name], f"`{_cell(value)}`") for name, value in asked.items() if value is not None]
+    rows += [(words[name], f"`{_cell(value)}`") for name, value in asked.items()]
     spent = ", ".join(f"{amount:g} {currency}" for currency, amount in counts["spent"].items())
     rows.append((words["spent"], spent or words["nothing"]))
     rows.append((words["noise"], _noise(folder, words)))
