@@ -46,6 +46,8 @@ class Typist:
             **dict.fromkeys(("stdin", "stdout", "stderr"), other),
             env={**os.environ, "TERM": "xterm", "NO_COLOR": "1"},
             start_new_session=True,
+            # a shell's background jobs ignore Ctrl-C, and so would everything that they start
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.other, self.text = other, ""
 
