@@ -109,6 +109,11 @@ class DataBuilder(ABC, Generic[S]):
         rewards: list[Any] = [*self.rewards, *self._sieve.rewards]
         return [reward for reward in rewards if isinstance(reward, AsksTeacher)]
 
+    def instructions(self) -> dict[str, Instruction]:
+        """What the sides were made with and must not repeat: `good` and `bad`, where the settings have them."""
+        found = {name: getattr(self.settings, name, None) for name in ("good", "bad")}
+        return {name: value for name, value in found.items() if isinstance(value, Instruction)}
+
     def read_prompts(self) -> PromptSet:
         """The prompts to label; a builder whose prompts lie elsewhere overrides this."""
         return read_prompt_set(self.settings.prompts, self.settings.heldout)
@@ -241,11 +246,9 @@ class DataBuilder(ABC, Generic[S]):
     def _lint(self, outcomes: Sequence[Outcome], prompts: PromptSet) -> LintReport:
         """What has to go beside the other rows; the order of prompts decides which of two copies stays."""
         rows = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
-        found = {name: getattr(self.settings, name, None) for name in ("good", "bad")}
-        instructions = {name: value for name, value in found.items() if isinstance(value, Instruction)}
         against = {"heldout.jsonl": prompts.heldout} if prompts.heldout else {}
         gates = self.settings.gates
-        return lint_rows(rows, self.settings.lint, gates=gates, instructions=instructions, against=against)
+        return lint_rows(rows, self.settings.lint, gates=gates, instructions=self.instructions(), against=against)
 
     def _write(self, folder: Path, report: BuildReport, lint: LintReport) -> None:
         pairs = [row for row in report.rows if isinstance(row, PreferencePair)]

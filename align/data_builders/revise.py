@@ -10,11 +10,13 @@ the student says.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from difflib import SequenceMatcher
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from align.data.data_block import as_text, block, language_of, mark_for
+from align.data.instruction import Instruction, Text
 from align.data.pair import Dropped, Message, Messages, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
@@ -23,6 +25,15 @@ from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 _TOKEN = re.compile(r"[㐀-鿿]|\w+|\S")
+
+
+class RevisionExample(BaseModel, extra="forbid"):
+    """A worked example: an answer before and after."""
+
+    prompt: Text
+    answer: Text
+    """As the student might give it."""
+    revised: Text
 
 
 class ReviseSettings(BuilderSettings):
@@ -34,6 +45,8 @@ class ReviseSettings(BuilderSettings):
     """Who revises it."""
     criteria: str = Field(min_length=1)
     """What the revised answer must meet, in the language of the prompts."""
+    examples: list[RevisionExample] = []  # noqa: RUF012  # pydantic copies defaults
+    """Shown to the teacher first; a small one needs two or three."""
     least_kept: float = Field(default=0.3, ge=0, le=1)
     """Share of the text that must stay, or the row is dropped as `rewritten`; 0 takes every revision."""
     sampling: SamplingSettings = SamplingSettings()
@@ -60,6 +73,10 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
         self.student = self.asked(self._given_student or self.settings.student, ledger)
         self.teacher = self.asked(self._given_teacher or self.settings.teacher, ledger)
 
+    def instructions(self) -> dict[str, Instruction]:
+        """The criteria: a small teacher repeats them instead of meeting them."""
+        return {"criteria": Instruction(system=self.settings.criteria)}
+
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
         """Ask the student, then the teacher about its answer."""
         (own,) = await self.student.complete(prompt.messages, self.settings.sampling.make())
@@ -68,7 +85,7 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
             return Dropped("rejected_empty", "", meta)
         if own.finish_reason != "stop" and self.settings.gates.rejected.cut_off:
             return Dropped("rejected_cut_off", f"finish reason {own.finish_reason}", {**meta, "text": own.text})
-        request = revision_request(prompt.messages, own.text, self.settings.criteria)
+        request = revision_request(prompt.messages, own.text, self.settings.criteria, self.settings.examples)
         (revised,) = await self.teacher.complete(request, self.settings.revising.make())
         kept = share_kept(own.text, revised.text)
         if kept < self.settings.least_kept:
@@ -82,16 +99,25 @@ def share_kept(before: str, after: str) -> float:
     return SequenceMatcher(None, _TOKEN.findall(before), _TOKEN.findall(after), autojunk=False).ratio()
 
 
-def revision_request(prompt: Messages, answer: str, criteria: str) -> Messages:
-    """What the teacher is asked: conversation and answer stand in it as data."""
+def revision_request(
+    prompt: Messages, answer: str, criteria: str, examples: Sequence[RevisionExample] = ()
+) -> Messages:
+    """What the teacher is asked, the examples as turns before it."""
+    shown = [
+        (_request((Message("user", one.prompt),), one.answer, criteria), Message("assistant", one.revised))
+        for one in examples
+    ]
+    return (*(message for turns in shown for message in turns), _request(prompt, answer, criteria))
+
+
+def _request(prompt: Messages, answer: str, criteria: str) -> Message:
+    """Conversation and answer stand in it as data."""
     conversation = as_text(prompt)
     mark = mark_for([conversation, answer, criteria])
     before, after = _WORDINGS[language_of(prompt)]
-    parts = (
-        before.replace("{mark}", mark).replace("{criteria}", criteria.strip()),
-        block("CONVERSATION", conversation, mark),
-    )
-    return (Message("user", "\n\n".join([*parts, block("ANSWER", answer, mark), after])),)
+    task = before.replace("{mark}", mark).replace("{criteria}", criteria.strip())
+    data = block("CONVERSATION", conversation, mark), block("ANSWER", answer, mark)
+    return Message("user", "\n\n".join([task, *data, after]))
 
 
 _WORDINGS = {

@@ -76,3 +76,34 @@ def test_the_share_that_was_kept_counts_words_and_chinese_characters():
     assert share_kept("a b c d", "a b c d") == 1
     assert share_kept("a b c d", "a b x d") == pytest.approx(0.75)
     assert share_kept("天空是蓝的", "天空是灰的") == pytest.approx(0.8)
+
+
+def test_examples_are_shown_as_turns_and_criteria_that_are_repeated_leave_no_pair(tmp_path):
+    examples = "examples=[{prompt: How?, answer: So and so., revised: So.}]"
+    settings = load_settings(
+        ReviseSettings,
+        None,
+        [
+            "prompts=[Why do cats purr?]",
+            f"output_dir={tmp_path / 'out'}",
+            "student.model=unused",
+            "teacher.model=unused2",
+            "criteria=The answer is one short sentence that says nothing false at all.",
+            examples,
+            "least_kept=0",
+        ],
+    )
+    asked = []
+
+    def repeats(messages, sampling, index):
+        asked.append([message.role for message in messages])
+        return "The answer is one short sentence that says nothing false at all. Cats purr."
+
+    builder = ReviseBuilder(
+        settings,
+        ScriptedTeacher("teacher", repeats),
+        ScriptedTeacher("student", lambda messages, sampling, index: OWN),
+    )
+    with pytest.raises(DataError, match="chosen_leaks_instruction 1"):
+        builder.run()
+    assert asked == [["user", "assistant", "user"]]
