@@ -21,7 +21,7 @@ from align.data_builders.settings import BuilderSettings
 from align.data_builders.sieve import judge_meta
 from align.dotted import UseSettings
 from align.judges.both_orders import Judgement
-from align.rewards.base import Reward, score
+from align.rewards.base import Reward, score_text
 from align.teachers.base import Completion, Teacher
 from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
@@ -82,7 +82,7 @@ class BestOfBuilder(DataBuilder[BestOfSettings]):
             detail = f"{len(drawn)} drawn, {len(whole)} ended by themselves, {len(candidates)} of them different"
             return Dropped("too_few_candidates", detail, {**prompt.meta, **meta, "texts": [one.text for one in drawn]})
         if self._reward is not None:
-            scores = [await self._score(self._reward, prompt, one) for one in candidates]
+            scores = [await score_text(self._reward, prompt, one.text) for one in candidates]
             if None in scores:
                 return Dropped("not_scored", "the reward could not say", {**prompt.meta, **meta})
             return self._take(prompt, candidates, [float(one or 0.0) for one in scores], meta, {})
@@ -117,10 +117,6 @@ class BestOfBuilder(DataBuilder[BestOfSettings]):
                 return Dropped("tie", "the best does not beat the other one in both orders", {**prompt.meta, **meta})
         margin = round(scores[best] - scores[other], 6)
         return self.pair(prompt, candidates[best], candidates[other], **meta, margin=margin)
-
-    async def _score(self, reward: Reward, prompt: Prompt, completion: Completion) -> float | None:
-        answer = [{"role": "assistant", "content": completion.text}]
-        return await score(reward, prompt.messages, answer, prompt.meta)
 
     async def _compare(self, prompt: Prompt, candidates: Sequence[Completion]) -> dict[tuple[int, int], Judgement]:
         """Each with each; (i, j) and (j, i) are the same judgement seen from either side."""

@@ -120,7 +120,7 @@ async def _ask(builder: DataBuilder[Any], ledger: PlanningLedger, prompt: Prompt
 
 def _name(call: Call, prices: dict[str, Price | None]) -> str:
     """The teacher's name: an endpoint's holds the model, a local one's version is no name."""
-    return f"{call.teacher}:{call.model}" if f"{call.teacher}:{call.model}" in prices else call.teacher
+    return call.asked_of if call.asked_of in prices else call.teacher
 
 
 def _teacher_plan(name: str, calls: list[Call], rows: Sequence[Row], prices: dict[str, Price | None]) -> TeacherPlan:

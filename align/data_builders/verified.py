@@ -20,7 +20,7 @@ from align.data.task import Task
 from align.data_builders.base import DataBuilder
 from align.data_builders.prompts import PromptSet, unique_prompts
 from align.data_builders.settings import BuilderSettings, Check
-from align.rewards.base import Reward, score
+from align.rewards.base import Reward, score_text
 from align.teachers.base import Completion, Teacher
 from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
@@ -77,7 +77,7 @@ class VerifiedBuilder(DataBuilder[VerifiedSettings]):
         messages = self.settings.good.apply(prompt.messages)
         drawn = await self.student.complete(messages, self.settings.sampling.make(), self.settings.num_samples)
         whole = [one for one in drawn if one.finish_reason == "stop" and one.text.strip()]
-        scored = [(one, await self._score(prompt, one)) for one in whole]
+        scored = [(one, await score_text(self._reward, prompt, one.text)) for one in whole]
         right = [one for one, value in scored if value is not None and self.settings.right.passes(value)]
         wrong = [one for one, value in scored if value is not None and not self.settings.right.passes(value)]
         meta = {"student": self.student.name, "num_right": len(right), "num_wrong": len(wrong), "num_drawn": len(drawn)}
@@ -91,10 +91,6 @@ class VerifiedBuilder(DataBuilder[VerifiedSettings]):
             else ("all_right" if right else "all_wrong")
         )
         return Dropped(reason, f"{len(right)} right, {len(wrong)} wrong of {len(drawn)}", {**prompt.meta, **meta})
-
-    async def _score(self, prompt: Prompt, completion: Completion) -> float | None:
-        answer = [{"role": "assistant", "content": completion.text}]
-        return await score(self._reward, prompt.messages, answer, prompt.meta)
 
 
 def _why_none(whole: list[Completion], right: list[Completion], wrong: list[Completion]) -> str:

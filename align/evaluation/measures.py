@@ -18,7 +18,7 @@ from align.data.instruction import Instruction
 from align.data.pair import Prompt, as_dicts
 from align.evaluation.arms import Answers, Arm
 from align.evaluation.diversity import count_words, distinct_n
-from align.rewards.base import score
+from align.rewards.base import score_text
 
 NUM_CANDIDATES = 20
 """Prompts that an answer's own prompt is ranked among, itself included."""
@@ -53,7 +53,7 @@ class Measures:
 async def skill_scores(reward: Any, prompts: Sequence[Prompt], answers: Answers) -> list[list[float | None]]:
     """[N][K] the reward of every answer; None where the reward cannot say."""
     return [
-        [await score(reward, prompt.messages, [{"role": "assistant", "content": one.text}], prompt.meta) for one in row]
+        [await score_text(reward, prompt, one.text) for one in row]
         for prompt, row in zip(prompts, answers, strict=True)
     ]
 

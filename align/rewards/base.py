@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from align.data.pair import Message, as_dicts
+from align.data.pair import Message, Prompt, as_dicts
 from align.data.task import TAKEN_NAMES
 from align.errors import ConfigError, DataError
 from align.teachers.base import Teacher
@@ -51,6 +51,11 @@ async def score(
     if len(scores) != 1:
         raise ValueError(f"{reward}: must return one score a completion, returned {len(scores)} for 1")
     return scores[0]
+
+
+async def score_text(reward: Reward, prompt: Prompt, text: str) -> float | None:
+    """The reward of an answer's text; what the prompt's meta holds are its columns."""
+    return await score(reward, prompt.messages, [{"role": "assistant", "content": text}], prompt.meta)
 
 
 def completion_text(completion: Any) -> str:

@@ -144,7 +144,7 @@ class Ledger:
             self.totals.num_recorded += 1
         else:
             task = asyncio.ensure_future(_as_coroutine(ask))
-            self._under_way[call.key] = f"{call.teacher}:{call.model}", task
+            self._under_way[call.key] = call.asked_of, task
             task.add_done_callback(lambda done: self._finish(call.key, done))
         return await asyncio.shield(self._under_way[call.key][1])
 

@@ -41,6 +41,11 @@ class Call:
     index: int = 0
     """Which of several answers to the same messages."""
 
+    @property
+    def asked_of(self) -> str:
+        """Teacher and model."""
+        return f"{self.teacher}:{self.model}"
+
     @cached_property
     def body_json(self) -> str:
         return json.dumps({**self.body, "index": self.index}, sort_keys=True, ensure_ascii=False)

@@ -34,19 +34,15 @@ class PlanningLedger(Ledger):
         if self.is_asking:
             answer = await super().answer(call, ask)
             self.asked.get([]).append((call, answer))
-            self._examples[_teacher(call)] = answer
+            self._examples[call.asked_of] = answer
             return answer
         if (recorded := self.recorded(call)) is not None:
-            self._examples[_teacher(call)] = recorded
+            self._examples[call.asked_of] = recorded
             return recorded
         self.missing[call.key] = call
-        return self._examples.get(_teacher(call), NOBODY)
+        return self._examples.get(call.asked_of, NOBODY)
 
 
 def messages_of(call: Call) -> list[Message]:
     """What a call asks."""
     return [Message(message["role"], message["content"]) for message in call.body["messages"]]
-
-
-def _teacher(call: Call) -> str:
-    return f"{call.teacher}:{call.model}"

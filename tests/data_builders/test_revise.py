@@ -16,8 +16,8 @@ from align.teachers.scripted import ScriptedTeacher
 OWN = "Cats purr because they are happy. Also, cats are lizards."
 
 
-def build(tmp_path: Path, revised, *words: str, own=OWN):
-    settings = load_settings(
+def settings(tmp_path: Path, *words: str) -> ReviseSettings:
+    return load_settings(
         ReviseSettings,
         None,
         [
@@ -29,9 +29,12 @@ def build(tmp_path: Path, revised, *words: str, own=OWN):
             *words,
         ],
     )
+
+
+def build(tmp_path: Path, revised, *words: str, own=OWN):
     teacher = ScriptedTeacher("teacher", lambda messages, sampling, index: revised)
     student = ScriptedTeacher("student", lambda messages, sampling, index: own)
-    return ReviseBuilder(settings, teacher, student).run()
+    return ReviseBuilder(settings(tmp_path, *words), teacher, student).run()
 
 
 def reason(tmp_path: Path, revised, *words: str, own=OWN) -> str:
@@ -80,19 +83,7 @@ def test_the_share_that_was_kept_counts_words_and_chinese_characters():
 
 def test_examples_are_shown_as_turns_and_criteria_that_are_repeated_leave_no_pair(tmp_path):
     examples = "examples=[{prompt: How?, answer: So and so., revised: So.}]"
-    settings = load_settings(
-        ReviseSettings,
-        None,
-        [
-            "prompts=[Why do cats purr?]",
-            f"output_dir={tmp_path / 'out'}",
-            "student.model=unused",
-            "teacher.model=unused2",
-            "criteria=The answer is one short sentence that says nothing false at all.",
-            examples,
-            "least_kept=0",
-        ],
-    )
+    criteria = "criteria=The answer is one short sentence that says nothing false at all."
     asked = []
 
     def repeats(messages, sampling, index):
@@ -100,7 +91,7 @@ def test_examples_are_shown_as_turns_and_criteria_that_are_repeated_leave_no_pai
         return "The answer is one short sentence that says nothing false at all. Cats purr."
 
     builder = ReviseBuilder(
-        settings,
+        settings(tmp_path, criteria, examples, "least_kept=0"),
         ScriptedTeacher("teacher", repeats),
         ScriptedTeacher("student", lambda messages, sampling, index: OWN),
     )
