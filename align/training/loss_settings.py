@@ -17,8 +17,8 @@ class MarginSettings(Settings):
 
     scale: float = Field(gt=0)
     """What one unit of the score asks for in units of the reward difference."""
-    of: MarginOf = "log_difference"
-    """Of the two scores; the paper finds the logarithm better."""
+    of: MarginOf
+    """Of the two scores: their difference, or its logarithm, which is negative below 1."""
 
 
 class LossSettings(Settings):

@@ -18,7 +18,7 @@ def score_margins(
         rejected_scores_B: on the same scale, below chosen.
         scale: alpha in the paper; what one unit of f adds to the reward difference beta (a - b) that is asked for.
         of: f. `difference` is the difference itself, `log_difference` its logarithm, which is negative below 1
-            (arXiv 2402.10571, section 4: the logarithm does better).
+            (both arXiv 2402.10571).
 
     Raises:
         DataError: when a chosen score does not exceed its rejected score, or one is not finite: such a pair is wrong

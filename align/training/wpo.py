@@ -9,7 +9,7 @@ from align.training.loss_options import WpoClamp
 
 
 def aligned_logps(logps_T: torch.Tensor, log_sum_sq_probs_T: torch.Tensor) -> torch.Tensor:
-    """log p(token) - log sum over the vocabulary of p^2, at each token (section 3.2, "sampled alignment").
+    """log p(token) - log sum over the vocabulary of p^2, at each token ("sampled alignment").
 
     The second term is what the policy's own samples score on average, so a token it would sample has about 0. TRL's
     fused head returns `log_sum_sq_probs`. Without gradient: weights are data.
@@ -27,7 +27,7 @@ def wpo_weights(
     Args:
         chosen_mean_aligned_B: nats a token.
         rejected_mean_aligned_B: nats a token.
-        clamp: `none` lets a weight exceed 1, as TRL 1.16 does; `one` cuts the product at 1, as most other code does.
+        clamp: `none` lets a weight exceed 1, as TRL 1.16 does; `one` cuts the product at 1, as other published code does.
     """
     weights_B = torch.exp(chosen_mean_aligned_B.detach() + rejected_mean_aligned_B.detach())
     if clamp == "none":

@@ -104,7 +104,13 @@ def test_a_mistake_names_where_it_stands():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"simpo_gama": 1.0}, {"ipo_reduction": "token"}, {"margin": {"scale": 0.0}}, {"simpo_gamma": -1.0}]
+    "wrong",
+    [
+        {"simpo_gama": 1.0},
+        {"ipo_reduction": "token"},
+        {"margin": {"scale": 0.0, "of": "difference"}},
+        {"simpo_gamma": -1.0},
+    ],
 )
 def test_unknown_names_and_values_are_refused(wrong):
     with pytest.raises(ValidationError):
@@ -119,7 +125,10 @@ def test_an_objective_has_trls_defaults():
 
 def test_an_objective_describes_every_choice():
     loss = LossSettings(
-        type=["simpo", "sft"], weights=[1.0, 0.1], simpo_gamma_beta_ratio=0.5, margin=MarginSettings(scale=2.0)
+        type=["simpo", "sft"],
+        weights=[1.0, 0.1],
+        simpo_gamma_beta_ratio=0.5,
+        margin=MarginSettings(scale=2.0, of="log_difference"),
     )
     described = objective({"beta": 2, "label_smoothing": 0.1}, loss).described()
     assert described == {

@@ -55,7 +55,7 @@ def test_simpo_gets_gamma():
 
 def test_sigmoid_gets_the_margins():
     margins_B = torch.tensor([0.1, 0.2, 0.3, 0.4]).double()
-    (term,) = terms({}, {"margin": MarginSettings(scale=1.0)}, margins_B=margins_B)
+    (term,) = terms({}, {"margin": MarginSettings(scale=1.0, of="difference")}, margins_B=margins_B)
     assert torch.equal(term.losses_B, losses.sigmoid(golden_pairs(), 0.1, margins_B=margins_B))
 
 
@@ -78,7 +78,7 @@ def test_weights_and_tails_act_on_every_loss_but_sft():
     [
         ({"ld_alpha": 0.5}, {}, {}, "trainer.ld_alpha: is set, but the pairs lack"),
         ({"use_weighting": True}, {}, {}, "trainer.use_weighting: is set, but the pairs lack"),
-        ({}, {"margin": MarginSettings(scale=1.0)}, {}, "loss.margin: is set, but the pairs lack"),
+        ({}, {"margin": MarginSettings(scale=1.0, of="difference")}, {}, "loss.margin: is set, but the pairs lack"),
         ({}, {}, {"weights_B": torch.ones(4)}, "trainer.use_weighting: is not set, but the pairs bring it"),
         ({}, {}, {"margins_B": torch.ones(4)}, "loss.margin: is not set, but the pairs bring it"),
     ],
