@@ -27,7 +27,7 @@ def wpo_weights(
     Args:
         chosen_mean_aligned_B: nats a token.
         rejected_mean_aligned_B: nats a token.
-        clamp: `none` lets a weight exceed 1, as TRL 1.16 does; `one` cuts the product at 1, as other published code does.
+        clamp: `none` lets a weight exceed 1, as TRL 1.16 does; `one` cuts the product at 1, as other code does.
     """
     weights_B = torch.exp(chosen_mean_aligned_B.detach() + rejected_mean_aligned_B.detach())
     if clamp == "none":
