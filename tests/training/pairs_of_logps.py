@@ -1,0 +1,57 @@
+"""Pairs of log-probs for the tests of losses."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+from importlib import resources
+from typing import Any
+
+import torch
+
+from align.training.pair_logps import PairLogps
+
+GOLDEN = json.loads(resources.files("align.training").joinpath("golden_losses.json").read_text(encoding="utf-8"))
+
+
+def golden_pairs() -> PairLogps:
+    """The four pairs of `golden_losses.json`, float64."""
+    inputs = {name: torch.tensor(values, dtype=torch.float64) for name, values in GOLDEN["inputs"].items()}
+    return PairLogps(
+        chosen_logps_B=inputs["policy_chosen"],
+        rejected_logps_B=inputs["policy_rejected"],
+        num_chosen_tokens_B=inputs["len_chosen"],
+        num_rejected_tokens_B=inputs["len_rejected"],
+        ref_chosen_logps_B=inputs["ref_chosen"],
+        ref_rejected_logps_B=inputs["ref_rejected"],
+    )
+
+
+def random_pairs(num_pairs: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> PairLogps:
+    """Pairs of 5 to 60 tokens at about 1 nat each, the reference nearby; with gradient."""
+    generator = torch.Generator().manual_seed(seed)
+    lengths_2_B = torch.randint(5, 61, (2, num_pairs), generator=generator)
+    policy_2_B = -lengths_2_B * (0.5 + torch.rand(2, num_pairs, generator=generator, dtype=torch.float64))
+    reference_2_B = policy_2_B + torch.randn(2, num_pairs, generator=generator, dtype=torch.float64)
+    return PairLogps(
+        chosen_logps_B=policy_2_B[0].to(dtype).requires_grad_(),
+        rejected_logps_B=policy_2_B[1].to(dtype).requires_grad_(),
+        num_chosen_tokens_B=lengths_2_B[0],
+        num_rejected_tokens_B=lengths_2_B[1],
+        ref_chosen_logps_B=reference_2_B[0].to(dtype),
+        ref_rejected_logps_B=reference_2_B[1].to(dtype),
+    )
+
+
+def exchanged(pairs: PairLogps) -> PairLogps:
+    """Chosen and rejected change places."""
+    return PairLogps(**{_other_side(one.name): getattr(pairs, one.name) for one in fields(pairs)})
+
+
+def rows(pairs: PairLogps, index: Any) -> PairLogps:
+    """Some of the pairs, in the order given."""
+    return replace(pairs, **{name: value[index] for name, value in vars(pairs).items() if value is not None})
+
+
+def _other_side(name: str) -> str:
+    return name.replace("chosen", "rejected") if "chosen" in name else name.replace("rejected", "chosen")
