@@ -13,6 +13,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from align.data.convert import convert
     from align.data.labelled import LabelledCompletion
+    from align.data.lint import LintSettings, lint_rows
+    from align.data.lint_report import LintReport
     from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
     from align.data.task import Task
     from align.data_builders.base import DataBuilder
@@ -69,6 +71,8 @@ _HOMES = {
     "Judgement": "align.judges.both_orders",
     "LabelledCompletion": "align.data.labelled",
     "Ledger": "align.teachers.ledger",
+    "LintReport": "align.data.lint_report",
+    "LintSettings": "align.data.lint",
     "LocalTeacher": "align.teachers.local",
     "Matches": "align.rewards.form",
     "MathAnswer": "align.rewards.math_answer",
@@ -97,6 +101,7 @@ _HOMES = {
     "calibrate": "align.judges.calibration",
     "convert": "align.data.convert",
     "estimate_noise": "align.evaluation.noise",
+    "lint_rows": "align.data.lint",
 }
 
 __all__ = [
@@ -121,6 +126,8 @@ __all__ = [
     "Judgement",
     "LabelledCompletion",
     "Ledger",
+    "LintReport",
+    "LintSettings",
     "LocalTeacher",
     "Matches",
     "MathAnswer",
@@ -149,6 +156,7 @@ __all__ = [
     "calibrate",
     "convert",
     "estimate_noise",
+    "lint_rows",
 ]
 
 

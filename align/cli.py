@@ -102,6 +102,35 @@ def judge(
 
 
 @app.command()
+def lint(
+    file: Annotated[Path, typer.Argument(help="Rows: data/mine/pairs.jsonl for example.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(help="key=value settings, max_similarity=0.95 for example.")
+    ] = None,
+    write: Annotated[
+        Path | None, typer.Option(help="Write the rows that stay to this file, and the others beside it.")
+    ] = None,
+    against: Annotated[
+        list[Path] | None, typer.Option(help="File whose prompts must not be among the rows; may be repeated.")
+    ] = None,
+    instruction: Annotated[
+        Path | None, typer.Option(help="File with the instruction that must not stand in an answer.")
+    ] = None,
+) -> None:
+    """Find rows that cannot teach or stand twice, and what leaks; exit code 3 when rows would have to go."""
+
+    def command() -> None:
+        from align.config import load_settings
+        from align.data.lint import LintSettings
+        from align.data.lint_file import lint_file
+
+        settings = load_settings(LintSettings, None, words or ())
+        lint_file(file, settings, write=write, against=against or (), instruction=instruction)
+
+    raise typer.Exit(exit_code_of(command))
+
+
+@app.command()
 def ledger(
     file: Annotated[Path, typer.Argument(help="The ledger of a dataset, data/ledger.sqlite for example.")],
     export: Annotated[

@@ -26,7 +26,7 @@ ALLOWED = {
     "models": {"errors", "gguf_folder", "scoring"},
     "gguf_folder": {"errors"},
     "scoring": {"errors"},
-    "data": {"config", "errors"},
+    "data": {"config", "errors", "yaml_file"},
     "records": {"errors"},
     "runs": {"config", "errors", "records", "redact", "yaml_file"},
     "teachers": {"models", "data", "config", "errors", "redact", "yaml_file"},

@@ -75,11 +75,24 @@ def apply_gates(pair: PreferencePair, settings: GateSettings) -> Dropped | None:
     for name, text, gates in (("chosen", chosen, settings.chosen), ("rejected", rejected, settings.rejected)):
         meta = pair.meta.get(name)
         known = meta if isinstance(meta, Mapping) else {}
-        if fault := _side_fault(pair.prompt, text, known, gates, settings.language):
+        if fault := side_fault(pair.prompt, text, known, gates, settings.language):
             return Dropped(f"{name}_{fault.reason}", fault.detail, pair.meta)
     if settings.identical and (fault := identical(chosen, rejected)):
         return Dropped(fault.reason, fault.detail, pair.meta)
     return None
+
+
+def side_fault(
+    prompt: Messages, text: str, meta: Mapping[str, Any], gates: SideGates, language: Language
+) -> Fault | None:
+    """The first fault of one side, without the name of the side; `meta` is what is known of it."""
+    return (
+        (empty(text) if gates.empty else None)
+        or (cut_off(meta) if gates.cut_off else None)
+        or (refusal(text) if gates.refusal else None)
+        or (wrong_language(prompt, text, language) if gates.wrong_language else None)
+        or too_long(text, gates.max_chars, gates.max_words)
+    )
 
 
 def side_text(answer: Messages) -> str:
@@ -96,7 +109,11 @@ def empty(text: str) -> Fault | None:
 
 def identical(chosen: str, rejected: str) -> Fault | None:
     """The same text but for case, spaces and punctuation. Signs that carry sense, such as in 1.5 or a != b, count."""
-    if _normalised(chosen) != _normalised(rejected):
+    starts = normalised(chosen[:80]), normalised(rejected[:80])
+    num_sure = min(map(len, starts)) - 10  # the cut may change the last few
+    if num_sure > 0 and starts[0][:num_sure] != starts[1][:num_sure]:
+        return None
+    if normalised(chosen) != normalised(rejected):
         return None
     return Fault("identical", f"both sides say {_start(chosen)}")
 
@@ -122,7 +139,9 @@ def wrong_language(prompt: Messages, text: str, language: Language, min_share: f
     Words are counted, and each character where words are not spaced; code, links and formulas are left out. Not
     judged: an answer of fewer than five words, and with `auto` a prompt that names a language or a translation.
     """
-    if language == "any":
+    if language == "any" or (
+        _is_latin(text) and (language == "en" or (language == "auto" and _is_latin(_last_turn(prompt))))
+    ):
         return None
     wanted = {"en": {"latin"}, "zh": {"han"}}.get(language) or _scripts_of(prompt)
     counts = _count_scripts(text)
@@ -142,21 +161,18 @@ def too_long(text: str, max_chars: int | None, max_words: int | None) -> Fault |
     return None
 
 
-def _side_fault(
-    prompt: Messages, text: str, meta: Mapping[str, Any], gates: SideGates, language: Language
-) -> Fault | None:
-    return (
-        (empty(text) if gates.empty else None)
-        or (cut_off(meta) if gates.cut_off else None)
-        or (refusal(text) if gates.refusal else None)
-        or (wrong_language(prompt, text, language) if gates.wrong_language else None)
-        or too_long(text, gates.max_chars, gates.max_words)
-    )
+def normalised(text: str) -> str:
+    """The text without what carries no sense: case, width, kind of spaces, and punctuation outside numbers."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH)
+    text = text.casefold().replace("'", "").replace("’", "").replace("‘", "")
+    text = " ".join(_PUNCTUATION.sub(" ", text).split())
+    return text if text.isascii() else _SPACE_BESIDE_HAN.sub("", text)
 
 
 def _scripts_of(prompt: Messages) -> set[str]:
     """The scripts an answer may be in: the main one of the last user turn, and any other with three words in it."""
-    last_turn = next((message.content for message in reversed(prompt) if message.role == "user"), "")
+    last_turn = _last_turn(prompt)
     system = next((message.content for message in prompt if message.role == "system"), "")
     counts = _count_scripts(last_turn)
     if counts.total() < 2 or _NAMES_A_LANGUAGE.search(last_turn) or _NAMES_A_LANGUAGE.search(system):
@@ -164,22 +180,33 @@ def _scripts_of(prompt: Messages) -> set[str]:
     return {script for script, count in counts.items() if count >= 3 or count == max(counts.values())}
 
 
+def _last_turn(prompt: Messages) -> str:
+    return next((message.content for message in reversed(prompt) if message.role == "user"), "")
+
+
+def _wants_only_latin(prompt: Messages, language: Language) -> bool:
+    return language == "en" or (language == "auto" and _is_latin(_last_turn(prompt)))
+
+
+def _is_latin(text: str) -> bool:
+    """No letter of another script that is told apart, so that nothing needs to be counted."""
+    return text.isascii() or not _NOT_LATIN.search(text)
+
+
 def _count_scripts(text: str) -> Counter[str]:
     """Script → words. A single Latin letter is no word, since it may be a variable or the name of an option."""
-    prose = "\n".join(line for line in _NOT_PROSE.sub(" ", text).splitlines() if not _is_code(line))
-    words = ((match.lastgroup or "", match.group()) for match in _WORD.finditer(prose))
-    return Counter(script for script, word in words if script != "other" and (script != "latin" or len(word) > 1))
+    if "http" in text or any(sign in text for sign in "`$\\<"):
+        text = _NOT_PROSE.sub(" ", text)
+    prose = "\n".join(line for line in text.splitlines() if not _is_code(line))
+    counts = Counter(latin=sum(1 for word in _SCRIPTS["latin"].findall(prose) if len(word) > 1))
+    if not _is_latin(prose):
+        counts.update({name: len(word.findall(prose)) for name, word in _SCRIPTS.items() if name != "latin"})
+    return +counts
 
 
 def _is_code(line: str) -> bool:
     signs = sum(line.count(sign) for sign in "(){}[]=;<>_|\\")
     return bool(_CODE_LINE.match(line)) or signs > 0.08 * len(line.replace(" ", ""))
-
-
-def _normalised(text: str) -> str:
-    text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH).casefold()
-    text = _SPACE.sub(" ", _PUNCTUATION.sub(" ", re.sub("['’‘]", "", text)))
-    return _SPACE_BESIDE_HAN.sub("", text).strip()
 
 
 def _start(text: str) -> str:
@@ -190,12 +217,24 @@ def _start(text: str) -> str:
 _HAN = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
 _LATIN = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 
-_WORD = re.compile(
-    rf"(?P<han>[{_HAN}])|(?P<thai>[\u0e00-\u0e7f])"
-    rf"|(?P<latin>[{_LATIN}](?:['’-]?[{_LATIN}0-9])*)|(?P<cyrillic>[\u0400-\u052f]+)|(?P<greek>[\u0370-\u03ff]+)"
-    r"|(?P<hangul>[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+)|(?P<arabic>[\u0600-\u06ff\u0750-\u077f]+)"
-    r"|(?P<hebrew>[\u0590-\u05ff]+)|(?P<devanagari>[\u0900-\u097f]+)|(?P<other>[^\W_]+)"
-)
+_SCRIPTS = {
+    name: re.compile(word)
+    for name, word in {
+        "han": f"[{_HAN}]",
+        "thai": "[\u0e00-\u0e7f]",
+        "latin": f"[{_LATIN}](?:['’-]?[{_LATIN}0-9])*",
+        "cyrillic": "[\u0400-\u052f]+",
+        "greek": "[\u0370-\u03ff]+",
+        "hangul": "[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+",
+        "arabic": "[\u0600-\u06ff\u0750-\u077f]+",
+        "hebrew": "[\u0590-\u05ff]+",
+        "devanagari": "[\u0900-\u097f]+",
+    }.items()
+}
+"""Script → one word of it."""
+_WORD = re.compile("|".join([*(word.pattern for word in _SCRIPTS.values()), r"[^\W_]+"]))
+_LETTERS = (word.pattern.strip("[]+") for script, word in _SCRIPTS.items() if script != "latin")
+_NOT_LATIN = re.compile(f"[{''.join(_LETTERS)}]")
 
 _NOT_PROSE = re.compile(
     r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+|\$\$.*?\$\$|\$[^$\n]+\$|\\[A-Za-z]+|<[^<>\n]+>", re.DOTALL
@@ -209,7 +248,6 @@ _NAMES_A_LANGUAGE = re.compile(
 )
 
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_SPACE = re.compile(r"\s+")
 _SPACE_BESIDE_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
-_PUNCTUATION = re.compile(r"[.,:](?!\d)|[;?\"。、·…—–“”「」《》\u200b\ufeff]|!(?![=\w])")
+_PUNCTUATION = re.compile(r"[.,:;?\"。、·…—–“”「」《》\u200b\ufeff!](?:(?<=[.,:])(?!\d)|(?<=!)(?![=\w])|(?<=[^.,:!]))")
 """What carries no sense. 1.5, 3:4 and != stay as they are; so do signs that calculate or mark."""

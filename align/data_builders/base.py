@@ -21,6 +21,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 from align.command_line import entry_point
 from align.data.files import write_rows
 from align.data.gates import apply_gates
+from align.data.instruction import Instruction
+from align.data.lint import lint_rows
+from align.data.lint_report import LintReport
 from align.data.pair import Dropped, Message, PreferencePair, Prompt, RowError, as_dicts
 from align.data_builders.card import write_card
 from align.data_builders.progress import Progress
@@ -155,8 +158,11 @@ class DataBuilder(ABC, Generic[S]):
             write_yaml(folder / "builder.yaml", self.settings.model_dump(mode="json"))
             write_rows(folder / "heldout.jsonl", prompts.heldout)
             outcomes = await self._label_all(prompts.training, ledger)
-        report = BuildReport.of(prompts, outcomes, ledger)
-        self._write(folder, report)
+        lint = self._lint(outcomes, prompts)
+        kept = {id(row) for row in lint.kept}
+        left = [outcome for outcome in outcomes if isinstance(outcome, Dropped) or id(outcome) in kept]
+        report = BuildReport.of(prompts, [*left, *lint.dropped], ledger)
+        self._write(folder, report, lint)
         if not report.rows:
             raise DataError(f"{folder}: every prompt was dropped ({report.reasons()}); see {folder / 'dropped.jsonl'}")
         return report
@@ -298,7 +304,16 @@ class DataBuilder(ABC, Generic[S]):
             return Dropped(f"{side}_not_scored", f"{check.use} could not say")
         return None if check.passes(value) else Dropped(f"{side}_failed_check", f"{check.use} gave {value:g}")
 
-    def _write(self, folder: Path, report: BuildReport) -> None:
+    def _lint(self, outcomes: Sequence[Outcome], prompts: PromptSet) -> LintReport:
+        """What has to go beside the other rows; the order of prompts decides which of two copies stays."""
+        rows = [outcome for outcome in outcomes if not isinstance(outcome, Dropped)]
+        found = {name: getattr(self.settings, name, None) for name in ("good", "bad")}
+        instructions = {name: value for name, value in found.items() if isinstance(value, Instruction)}
+        against = {"heldout.jsonl": prompts.heldout} if prompts.heldout else {}
+        gates = self.settings.gates
+        return lint_rows(rows, self.settings.lint, gates=gates, instructions=instructions, against=against)
+
+    def _write(self, folder: Path, report: BuildReport, lint: LintReport) -> None:
         pairs = [row for row in report.rows if isinstance(row, PreferencePair)]
         groups = [row for row in report.rows if not isinstance(row, PreferencePair)]
         write_rows(folder / "pairs.jsonl", pairs)
@@ -306,7 +321,8 @@ class DataBuilder(ABC, Generic[S]):
             write_rows(folder / "groups.jsonl", groups)
         write_rows(folder / "dropped.jsonl", [*report.dropped, *report.skipped, *report.unread])
         write_json(folder / "counts.json", report.counts())
-        write_card(folder, type(self).__name__, self.settings, report)
+        write_card(folder, type(self).__name__, self.settings, report, lint)
         print_report(folder, report)
+        print(lint.text())
         if self.judge is not None:
             print(f"  judge {self.judge.name}: {self.judge.report()}")

@@ -17,6 +17,7 @@ from align.redact import redact
 from align.runs import versions
 
 if TYPE_CHECKING:
+    from align.data.lint_report import LintReport
     from align.data_builders.report import BuildReport
     from align.data_builders.settings import BuilderSettings
 
@@ -39,8 +40,6 @@ ENGLISH = {
     "noise": "label noise",
     "labelled": "{number} pairs looked at",
     "no_noise": "not estimated; `align review --terminal {folder}`",
-    "lint": "lint",
-    "no_lint": "not run; `align lint {folder}`",
     "made_with": "made with",
 }
 """What the card says, by the name of the thing."""
@@ -64,19 +63,17 @@ CHINESE = {
     "noise": "标签噪声",
     "labelled": "人工检查了 {number} 对",
     "no_noise": "尚未估计；请运行 `align review --terminal {folder}`",
-    "lint": "数据检查",
-    "no_lint": "尚未运行；请运行 `align lint {folder}`",
     "made_with": "生成工具",
 }
 
 LANGUAGES = (ENGLISH, CHINESE)
 
 
-def write_card(folder: Path, builder: str, settings: BuilderSettings, report: BuildReport) -> None:
-    """Write `README.md` beside the rows: how many, how long, from whom, at what cost, and what was dropped.
+def write_card(folder: Path, builder: str, settings: BuilderSettings, report: BuildReport, lint: LintReport) -> None:
+    """Write `README.md` beside the rows: how many, how long, from whom, at what cost, what was dropped, and the lint.
 
-    `noise.json` and `lint.json` in the folder fill their lines, unless they are of other rows; without them the card
-    names the command.
+    The line on noise is filled from `noise.json` in the folder, unless that is of other rows; without it the card names
+    the command.
     """
     asked = settings.model_dump(mode="json", include={"teacher", "student", "judge", "sampling"})
     lines = [f"# {folder.name}", ""]
@@ -84,6 +81,7 @@ def write_card(folder: Path, builder: str, settings: BuilderSettings, report: Bu
         lines += [f"## {words['heading']}", "", words["intro"].format(builder=builder), "", "| | |", "|---|---|"]
         lines += [f"| {label} | {value} |" for label, value in _table(folder, words, asked, report)]
         lines.append("")
+    lines += ["## lint · 数据检查", "", lint.markdown(), ""]
     if report.chapters:
         header, *rows = (f"| {' | '.join(map(_cell, row))} |" for row in coverage_rows(report.chapters))
         lines += [header, "|---|---:|---:|---:|---|", *rows, ""]
@@ -101,8 +99,7 @@ def _table(
     rows += [(words[name], f"`{_cell(value)}`") for name, value in asked.items() if value is not None]
     spent = ", ".join(f"{amount:g} {currency}" for currency, amount in counts["spent"].items())
     rows.append((words["spent"], spent or words["nothing"]))
-    for name in ("noise", "lint"):
-        rows.append((words[name], _found(folder, name, words) or words[f"no_{name}"].format(folder=folder)))
+    rows.append((words["noise"], _noise(folder, words)))
     made_with = f"align {versions()['align-recipes']}, transformers {versions()['transformers']}"
     return [*rows, (words["made_with"], made_with)]
 
@@ -117,17 +114,26 @@ def _lengths(report: BuildReport) -> list[tuple[str, str]]:
     return [("lengths", f"{median(chosen):g} / {median(rejected):g}"), ("longer", f"{longer:.0%}")]
 
 
-def _found(folder: Path, name: str, words: Mapping[str, str]) -> str:
-    """What `noise.json` or `lint.json` says of these very rows; empty when there is none, or one of other rows."""
-    found = read_json(folder / f"{name}.json")
-    if "fingerprint" in found and found["fingerprint"] != _fingerprint(folder / "pairs.jsonl"):
-        return ""
+def fill_noise(folder: Path) -> None:
+    """Write what `noise.json` says now into a card that is there already."""
+    path = folder / "README.md"
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").split("\n")
+    for words in LANGUAGES:
+        start = f"| {words['noise']} | "
+        lines = [f"{start}{_noise(folder, words)} |" if line.startswith(start) else line for line in lines]
+    write_text(path, "\n".join(lines))
+
+
+def _noise(folder: Path, words: Mapping[str, str]) -> str:
+    """What `noise.json` says of these very rows, or the command that makes it."""
+    found = read_json(folder / "noise.json")
     share = found.get("noise_of_rest")
-    if isinstance(share, Mapping):
-        interval = f"{share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}]"
-        return f"{interval}; {words['labelled'].format(number=found.get('labelled'))}"
-    numbers = {key: value for key, value in found.items() if isinstance(value, int | float)}
-    return ", ".join(f"{key} {_cell(value)}" for key, value in numbers.items())
+    if found.get("fingerprint") != _fingerprint(folder / "pairs.jsonl") or not isinstance(share, Mapping):
+        return words["no_noise"].format(folder=folder)
+    interval = f"{share['value']:.1%} [{share['low']:.1%}, {share['high']:.1%}]"
+    return f"{interval}; {words['labelled'].format(number=found.get('labelled'))}"
 
 
 def _fingerprint(path: Path) -> str:

@@ -64,8 +64,10 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
         """Ask the student, then the teacher about its answer."""
         (own,) = await self.student.complete(prompt.messages, self.settings.sampling.make())
         meta = {**prompt.meta, "student": self.student.name, "teacher": self.teacher.name}
-        if own.finish_reason != "stop" or not own.text.strip():
-            return Dropped("rejected_cut_off" if own.text.strip() else "rejected_empty", "", {**meta, "text": own.text})
+        if not own.text.strip():
+            return Dropped("rejected_empty", "", meta)
+        if own.finish_reason != "stop" and self.settings.gates.rejected.cut_off:
+            return Dropped("rejected_cut_off", f"finish reason {own.finish_reason}", {**meta, "text": own.text})
         request = revision_request(prompt.messages, own.text, self.settings.criteria)
         (revised,) = await self.teacher.complete(request, self.settings.revising.make())
         kept = share_kept(own.text, revised.text)

@@ -9,6 +9,7 @@ from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
 from align.config import Settings
 from align.data.gates import GateSettings
+from align.data.lint import LintSettings
 from align.dotted import UseSettings
 from align.judges.settings import JudgeSettings
 
@@ -72,6 +73,8 @@ class BuilderSettings(Settings):
     """What makes a pair useless whatever it says."""
     checks: ChecksSettings = ChecksSettings()
     """Rewards that a side must meet."""
+    lint: LintSettings = LintSettings()
+    """What makes a row useless beside the others: copies, near-copies, leaks, sides that are too alike."""
     judge: JudgeSettings | None = None
     """Who has to prefer the chosen side, or the pair is dropped; asked in both orders, after the gates and checks."""
     concurrency: int = Field(default=256, ge=1)

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from align.data.files import checked_rows
 from align.data.instruction import Instruction
+from align.data.lint import LintSettings
 from align.data.pair import Dropped, PreferencePair, Prompt
 from align.data.task import Task
 from align.data_builders.base import DataBuilder
@@ -38,6 +39,8 @@ class VerifiedSettings(BuilderSettings):
     """What it is told besides the prompt while it answers; it does not enter the pair."""
     right: Check
     """The reward, and the bound from which on an answer is right."""
+    lint: LintSettings = LintSettings(max_similarity=1.0)
+    """Right and wrong answers may differ by a figure."""
     num_samples: int = Field(default=8, ge=2)
     """Answers that are drawn for a prompt."""
     sampling: SamplingSettings = SamplingSettings(temperature=1.0)

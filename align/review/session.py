@@ -12,6 +12,7 @@ from statistics import median
 from typing import Any
 
 from align.data.pair import PreferencePair
+from align.data_builders.card import fill_noise
 from align.evaluation.noise import HALF_WIDTH, Noise, Stratum, estimate_noise, more_labels
 from align.records import write_json
 from align.review.dataset import ReviewSet
@@ -108,10 +109,12 @@ class ReviewSession:
         return f"{noise.total('num_labelled')} labelled: {value}; {advice}"
 
     def write_noise(self) -> bool:
-        """Write `noise.json` for the dataset's card; False, and nothing written, while no label says anything."""
+        """Write `noise.json`, and its estimate into the dataset's card; False, and nothing, while no label says any."""
         noise = self.noise()
         if noise is not None:
             write_json(self.data.noise_path, noise_record(self.data, noise, self.labels))
+            if self.data.noise_path.name == "noise.json":
+                fill_noise(self.data.noise_path.parent)
         return noise is not None
 
 

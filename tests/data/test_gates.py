@@ -283,3 +283,8 @@ def test_unknown_gate_is_refused() -> None:
 def test_what_tools_say_is_not_the_assistants() -> None:
     answer = (Message("assistant", "Let me look."), Message("tool", "大海"), Message("assistant", GOOD))
     assert side_text(answer) == f"Let me look.\n{GOOD}"
+
+
+def test_chinese_right_behind_a_digit_counts_as_chinese() -> None:
+    assert wrong_language(asked("How many apples are left?"), "3个苹果还在桌子上。", "auto")
+    assert wrong_language(asked("还剩几个苹果？"), "3个苹果还在桌子上。", "auto") is None

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from align.data.lint import lint_rows
 from align.data.pair import Dropped, Message, PreferencePair
-from align.data_builders.card import CHINESE, ENGLISH, write_card
+from align.data_builders.card import CHINESE, ENGLISH, fill_noise, write_card
 from align.data_builders.report import BuildReport
 from align.data_builders.settings import BuilderSettings
 from align.teachers.budget import UNITS
@@ -26,12 +27,14 @@ def report() -> BuildReport:
 
 
 def card(folder: Path, report: BuildReport) -> list[str]:
-    write_card(folder, "ContrastBuilder", BuilderSettings(prompts=["哪条河？"], output_dir=str(folder)), report)
+    settings = BuilderSettings(prompts=["哪条河？"], output_dir=str(folder))
+    write_card(folder, "ContrastBuilder", settings, report, lint_rows(report.rows))
     return (folder / "README.md").read_text(encoding="utf-8").splitlines()
 
 
 def test_both_languages_say_the_same(tmp_path: Path, report: BuildReport) -> None:
     lines = card(tmp_path, report)
+    lines = lines[: lines.index("## lint · 数据检查")]
     start = lines.index("## 中文")
     english, chinese = ([line for line in part if line.startswith("|")] for part in (lines[:start], lines[start:]))
     assert "| rows kept | 1 |" in english and "| 保留的行 | 1 |" in chinese
@@ -54,8 +57,11 @@ def test_an_estimate_of_these_rows_fills_its_line_and_one_of_others_does_not(
     (tmp_path / "pairs.jsonl").write_bytes(b"{}")
     record: dict[str, Any] = {"fingerprint": hashlib.sha256(b"{}").hexdigest(), "labelled": 60}
     record["noise_of_rest"] = {"value": 0.125, "low": 0.05, "high": 0.2}
+    card(tmp_path, report)
     (tmp_path / "noise.json").write_text(json.dumps(record))
-    lines = card(tmp_path, report)
+    fill_noise(tmp_path)
+    lines = (tmp_path / "README.md").read_text(encoding="utf-8").splitlines()
+    assert lines == card(tmp_path, report)
     assert "| label noise | 12.5% [5.0%, 20.0%]; 60 pairs looked at |" in lines
     assert "| 标签噪声 | 12.5% [5.0%, 20.0%]; 人工检查了 60 对 |" in lines
     (tmp_path / "pairs.jsonl").write_bytes(b"other")

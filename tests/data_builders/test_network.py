@@ -122,7 +122,8 @@ def test_a_key_is_in_no_byte_that_is_produced(tmp_path, monkeypatch, capfd):
         assert request.headers["authorization"] == f"Bearer {CANARY}"
         if request.number == 3:
             return error(400, f"bad key {CANARY}")
-        return answer(f"you sent {CANARY} and {request.prompt} {len(request.body['messages'])}")
+        said = " ".join(message["content"] for message in request.body["messages"])
+        return answer(f"{said * len(request.body['messages'])}: you sent {CANARY}")
 
     with Server(telltale) as server:
         assert build(tmp_path, server.url, "teacher.api_key_env=MY_KEY") == 0
