@@ -30,7 +30,7 @@ class TokenRules:
         self._tokenizer = tokenizer
         own = () if tokenizer.eos_token_id is None else (tokenizer.eos_token_id,)
         self._end_ids = tuple(dict.fromkeys([*own, *end_ids]))
-        self._max_length = max_length
+        self.max_length = max_length
         self._blank: dict[int, bool] = {}
 
     def fault(self, row: EncodedRow, sides: Sequence[str]) -> Fault | None:
@@ -58,8 +58,8 @@ class TokenRules:
         if len(row.completions_ids) == 2 and row.completions_ids[0] == row.completions_ids[1]:
             text = f"{' and '.join(sides)} must differ in their tokens, but the chat template writes both the same"
             yield Fault("same_tokens", f"{text}; it leaves out a thought, say, or white space")
-        if self._max_length is not None and row.longest > self._max_length:
-            yield Fault("too_long", f"prompt and answer have {row.longest} tokens, more than {self._max_length}")
+        if self.max_length is not None and row.longest > self.max_length:
+            yield Fault("too_long", f"prompt and answer have {row.longest} tokens, more than {self.max_length}")
 
     def _ends(self, ids: array[int]) -> bool:
         """A template may write white space after the end of sequence, never leave it out."""

@@ -37,6 +37,13 @@ class TokenReport:
         return self.dropped.get("too_long", 0)
 
 
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    length: int
+    num_learned: int
+    fault: Fault | None
+
+
 def check_tokens(
     rows: Sequence[dict[str, Any]],
     places: Sequence[str],
@@ -65,7 +72,7 @@ def check_tokens(
     """
     answers = [[row[side] for side in sides] for row in rows]
     encoded = encode_chats([row["prompt"] for row in rows], answers, places, tokenizer)
-    return check_encoded(encoded, places, sides, TokenRules(tokenizer, end_ids, max_length), max_length, on_bad_rows)
+    return check_encoded(encoded, places, sides, TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
 
 
 def check_encoded(
@@ -73,18 +80,14 @@ def check_encoded(
     places: Sequence[str],
     sides: Sequence[str],
     rules: TokenRules,
-    max_length: int | None,
     on_bad_rows: str,
 ) -> tuple[dict[int, int], TokenReport]:
     """The same for rows that are encoded already."""
-    faults = [rules.fault(row, sides) for row in encoded]
     return _kept(
-        [row.longest for row in encoded],
-        faults,
-        [len(row.completions_ids[0]) for row in encoded],
+        [_Measured(row.longest, len(row.completions_ids[0]), rules.fault(row, sides)) for row in encoded],
         places,
         on_bad_rows,
-        f"rows are longer than trainer.max_length={max_length} tokens",
+        f"rows are longer than trainer.max_length={rules.max_length} tokens",
         "Cutting them would take the end of one side and teach the model not to stop. Raise trainer.max_length",
     )
 
@@ -115,9 +118,7 @@ def check_prompts(
     lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
     limit = float("inf") if context is None else context - max_completion_length
     return _kept(
-        lengths,
-        [Fault("too_long", "") if length > limit else None for length in lengths],
-        [0] * len(lengths),
+        [_Measured(length, 0, Fault("too_long", "") if length > limit else None) for length in lengths],
         places,
         on_bad_rows,
         f"prompts leave no room for trainer.max_completion_length={max_completion_length} tokens in the model's "
@@ -127,51 +128,38 @@ def check_prompts(
 
 
 def _kept(
-    lengths: Sequence[int],
-    faults: Sequence[Fault | None],
-    num_learned: Sequence[int],
-    places: Sequence[str],
-    on_bad_rows: str,
-    too_long: str,
-    advice: str,
+    measured: Sequence[_Measured], places: Sequence[str], on_bad_rows: str, too_long: str, advice: str
 ) -> tuple[dict[int, int], TokenReport]:
     """Sound rows, and counts over them; the others are named, or dropped."""
-    kept = [index for index, fault in enumerate(faults) if fault is None]
-    if len(kept) < len(faults) and (on_bad_rows == "fail" or not kept):
-        problems = [*_unsound(faults, places), *_over_long(lengths, faults, places, too_long, advice)]
-        raise DataError(
-            "\n".join([*problems, "To leave such rows out: data: {on_bad_rows: drop}."] if kept else problems)
-        )
+    kept = [index for index, row in enumerate(measured) if row.fault is None]
+    bad = [(place, row, row.fault) for place, row in zip(places, measured, strict=True) if row.fault is not None]
+    if bad and (on_bad_rows == "fail" or not kept):
+        over_long = [(place, row.length) for place, row, fault in bad if fault.reason == "too_long"]
+        unsound = [(place, fault) for place, _, fault in bad if fault.reason != "too_long"]
+        lines = _named_by_reason(unsound, len(measured))
+        if over_long:
+            lines.append(f"{len(over_long)} of {len(measured)} {too_long}: {_longest(over_long)}. {advice}.")
+        raise DataError("\n".join(lines) + (" Or leave them out with data: {on_bad_rows: drop}." if kept else ""))
     report = TokenReport(
         num_rows=len(kept),
-        dropped=Counter(fault.reason for fault in faults if fault is not None),
-        num_learned=sum(num_learned[index] for index in kept),
-        longest=max(lengths[index] for index in kept),
+        dropped=Counter(fault.reason for _, _, fault in bad),
+        num_learned=sum(measured[index].num_learned for index in kept),
+        longest=max(measured[index].length for index in kept),
     )
-    return {index: lengths[index] for index in kept}, report
+    return {index: measured[index].length for index in kept}, report
 
 
-def _unsound(faults: Sequence[Fault | None], places: Sequence[str]) -> list[str]:
-    """A line for each reason: its first row, and how many more there are."""
-    reasons = Counter(fault.reason for fault in faults if fault is not None and fault.reason != "too_long")
-    lines = []
-    for reason, count in reasons.items():
-        index, first = next(
-            (i, fault) for i, fault in enumerate(faults) if fault is not None and fault.reason == reason
-        )
-        more = f" ({reason}: {count:,} of {len(faults):,} rows)" if count > 1 else ""
-        lines.append(f"{places[index]}: {first.detail}{more}")
-    return lines
+def _named_by_reason(faults: Sequence[tuple[str, Fault]], num_rows: int) -> list[str]:
+    """A line for each reason: its first row, and how many there are."""
+    counts = Counter(fault.reason for _, fault in faults)
+    first = {fault.reason: (place, fault) for place, fault in reversed(faults)}
+    return [
+        f"{first[reason][0]}: {first[reason][1].detail} ({reason}: {count:,} of {num_rows:,} rows)"
+        for reason, count in counts.items()
+    ]
 
 
-def _over_long(
-    lengths: Sequence[int], faults: Sequence[Fault | None], places: Sequence[str], too_long: str, advice: str
-) -> list[str]:
-    """One line that names the longest rows; none where all fit."""
-    found = [index for index, fault in enumerate(faults) if fault is not None and fault.reason == "too_long"]
-    if not found:
-        return []
-    found.sort(key=lambda index: -lengths[index])
-    named = ", ".join(f"{places[index]} ({lengths[index]})" for index in found[:_NUM_NAMED])
-    more = ", …" if len(found) > _NUM_NAMED else ""
-    return [f"{len(found)} of {len(faults)} {too_long}: {named}{more}. {advice}."]
+def _longest(rows: Sequence[tuple[str, int]]) -> str:
+    named = sorted(rows, key=lambda row: -row[1])[:_NUM_NAMED]
+    more = ", …" if len(rows) > _NUM_NAMED else ""
+    return ", ".join(f"{place} ({length})" for place, length in named) + more
