@@ -27,6 +27,7 @@ __all__ = [
     "completion_logps",
     "context_length",
     "cross_logps",
+    "end_token_ids",
     "fingerprints",
     "load_model",
     "load_tokenizer",
@@ -146,6 +147,21 @@ def context_length(model: PreTrainedModel) -> int | None:
     """Tokens of prompt and completion together that the model was made for; None where its config does not say."""
     length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     return length if isinstance(length, int) else None
+
+
+def end_token_ids(model: str | ResolvedModel) -> frozenset[int]:
+    """Tokens at which the model's generation config stops; none where it has no such file or names none.
+
+    Chat models often end a turn with another token than their tokenizer's end of sequence.
+    """
+    from transformers import GenerationConfig
+
+    model = resolve(model) if isinstance(model, str) else model
+    try:
+        found = GenerationConfig.from_pretrained(model.path).eos_token_id
+    except OSError:  # the model has no such file
+        return frozenset()
+    return frozenset([found] if isinstance(found, int) else found or ())
 
 
 def weights_sha256(path: str) -> str:

@@ -307,3 +307,13 @@ def _write_gguf(file: Path, chat_template: str | None) -> Path:
     writer.write_tensors_to_file()
     writer.close()
     return file
+
+
+def test_the_end_tokens_are_those_of_the_generation_config(tiny_model, tmp_path):
+    end = models.load_tokenizer(tiny_model).eos_token_id
+    assert models.end_token_ids(tiny_model) == {end}
+    folder = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    (folder / "generation_config.json").write_text('{"eos_token_id": [1, 107]}', encoding="utf-8")
+    assert models.end_token_ids(str(folder)) == {1, 107}
+    (folder / "generation_config.json").unlink()
+    assert models.end_token_ids(str(folder)) == set()

@@ -210,6 +210,7 @@ class Attempt:
             "zero_stage": stage_in_force(trainer),
             "rows": tokens.num_rows,
             "rows_too_long": tokens.num_too_long,
+            "rows_dropped": dict(tokens.dropped),
             "bad_rows": len(rows.bad),
             **({"learned_tokens_seen": round(tokens.num_learned * epochs)} if self.recipe.sides else {}),
             "steps": trainer.state.global_step,

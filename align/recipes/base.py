@@ -174,7 +174,15 @@ class Recipe(ABC, Generic[S]):
         rows = [{column: row.to_dict()[column] for column in columns} for row in file.rows]
         limit = self.settings.trainer.get("max_length", 1024)
         places = [f"{file.path}:{line}" for line in file.lines]
-        kept, report = check_tokens(rows, places, self.sides, self.tokenizer, limit, self.settings.data.on_bad_rows)
+        kept, report = check_tokens(
+            rows,
+            places,
+            self.sides,
+            self.tokenizer,
+            limit,
+            self.settings.data.on_bad_rows,
+            models.end_token_ids(self.model),
+        )
         self.tokens[name] = report
         # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
         fitting = [{**rows[index], "length": length} for index, length in kept.items()]

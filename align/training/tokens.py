@@ -1,4 +1,4 @@
-"""Tokens: what the trainer will see of each row, checked before it is built.
+"""Tokens: which rows the trainer may see, checked before it is built.
 
 TRL cuts a side that is too long, its end of sequence included, and drops some rows with a word in a progress bar only;
 both teach the model something that nobody asked for. Here such rows are named, and refused or counted.
@@ -6,13 +6,16 @@ both teach the model something that nobody asked for. Here such rows are named, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from align.data.gates import Fault
 from align.errors import DataError
+from align.training.encoding import EncodedRow, encode_chats
+from align.training.token_faults import TokenRules
 
-_BATCH = 1024
 _NUM_NAMED = 5
 
 
@@ -21,18 +24,24 @@ class TokenReport:
     """Token counts over the rows that are trained on."""
 
     num_rows: int
-    num_too_long: int
-    """Rows left out because a side would have been cut, or no completion would have fitted."""
+    dropped: Mapping[str, int]
+    """Rows left out → how many, by reason (a slug of `TokenRules.fault`)."""
     num_learned: int
     """Tokens of the first side (chosen, or the SFT completion) over all kept rows: what one epoch teaches; GRPO: 0."""
     longest: int
     """Tokens of the longest kept row: prompt and one side; GRPO: prompt."""
 
+    @property
+    def num_too_long(self) -> int:
+        """Rows left out because a side would have been cut, or no completion would have fitted."""
+        return self.dropped.get("too_long", 0)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class _Measured:
-    longest: int
+    length: int
     num_learned: int
+    fault: Fault | None
 
 
 def check_tokens(
@@ -42,8 +51,9 @@ def check_tokens(
     tokenizer: Any,
     max_length: int | None,
     on_bad_rows: str,
+    end_ids: Collection[int] = (),
 ) -> tuple[dict[int, int], TokenReport]:
-    """Find the rows that fit.
+    """Find the rows that may be trained on.
 
     Args:
         rows: conversational rows, `{"prompt": [...], side: [...]}`.
@@ -51,25 +61,33 @@ def check_tokens(
         sides: names of the columns that are trained on, the one to be learned first.
         max_length: tokens of prompt plus one side; None sets no limit.
         on_bad_rows: `fail` or `drop`.
+        end_ids: tokens at which generation stops, besides the tokenizer's end of sequence.
 
     Returns:
         Index of each row to keep → tokens of its prompt and longer side, in order; and counts over them.
 
     Raises:
-        DataError: over-long rows under `fail`, no row left, a side that does not end with the end of sequence, or a
-            prompt that the chat template renders differently once an answer follows.
+        DataError: rows that break a rule of `TokenRules` under `fail`, no row left, or a prompt that the chat template
+            renders differently once an answer follows.
     """
-    measured = [
-        item
-        for start in range(0, len(rows), _BATCH)
-        for item in _measure(rows[start : start + _BATCH], places[start : start + _BATCH], sides, tokenizer)
-    ]
+    answers = [[row[side] for side in sides] for row in rows]
+    encoded = encode_chats([row["prompt"] for row in rows], answers, places, tokenizer)
+    return check_encoded(encoded, places, sides, TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
+
+
+def check_encoded(
+    encoded: Sequence[EncodedRow],
+    places: Sequence[str],
+    sides: Sequence[str],
+    rules: TokenRules,
+    on_bad_rows: str,
+) -> tuple[dict[int, int], TokenReport]:
+    """The same for rows that are encoded already."""
     return _kept(
-        measured,
+        [_Measured(row.longest, len(row.completions_ids[0]), rules.fault(row, sides)) for row in encoded],
         places,
-        max_length,
         on_bad_rows,
-        f"rows are longer than trainer.max_length={max_length} tokens",
+        f"rows are longer than trainer.max_length={rules.max_length} tokens",
         "Cutting them would take the end of one side and teach the model not to stop. Raise trainer.max_length",
     )
 
@@ -96,15 +114,12 @@ def check_prompts(
     Raises:
         DataError: over-long prompts under `fail`, or no prompt left.
     """
-    texts = [
-        tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False, **template_arguments)
-        for prompt in prompts
-    ]
-    measured = [_Measured(len(ids), 0) for ids in _encode(tokenizer, texts)]
+    texts = tokenizer.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False, **template_arguments)
+    lengths = [len(ids) for ids in tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]]
+    limit = float("inf") if context is None else context - max_completion_length
     return _kept(
-        measured,
+        [_Measured(length, 0, Fault("too_long", "") if length > limit else None) for length in lengths],
         places,
-        None if context is None else context - max_completion_length,
         on_bad_rows,
         f"prompts leave no room for trainer.max_completion_length={max_completion_length} tokens in the model's "
         f"context of {context}",
@@ -113,69 +128,38 @@ def check_prompts(
 
 
 def _kept(
-    measured: Sequence[_Measured], places: Sequence[str], limit: int | None, on_bad_rows: str, fault: str, advice: str
+    measured: Sequence[_Measured], places: Sequence[str], on_bad_rows: str, too_long: str, advice: str
 ) -> tuple[dict[int, int], TokenReport]:
-    """Rows within the limit, and counts over them; the others are named, or dropped."""
-    kept = [index for index, item in enumerate(measured) if limit is None or item.longest <= limit]
-    too_long = sorted(set(range(len(measured))) - set(kept), key=lambda index: -measured[index].longest)
-    if too_long and (on_bad_rows == "fail" or not kept):
-        named = ", ".join(f"{places[index]} ({measured[index].longest})" for index in too_long[:_NUM_NAMED])
-        raise DataError(
-            f"{len(too_long)} of {len(measured)} {fault}: {named}{', …' if len(too_long) > _NUM_NAMED else ''}. "
-            f"{advice}, or leave them out with data: {{on_bad_rows: drop}}."
-        )
+    """Sound rows, and counts over them; the others are named, or dropped."""
+    kept = [index for index, row in enumerate(measured) if row.fault is None]
+    bad = [(place, row, row.fault) for place, row in zip(places, measured, strict=True) if row.fault is not None]
+    if bad and (on_bad_rows == "fail" or not kept):
+        over_long = [(place, row.length) for place, row, fault in bad if fault.reason == "too_long"]
+        unsound = [(place, fault) for place, _, fault in bad if fault.reason != "too_long"]
+        lines = _named_by_reason(unsound, len(measured))
+        if over_long:
+            lines.append(f"{len(over_long)} of {len(measured)} {too_long}: {_longest(over_long)}. {advice}.")
+        raise DataError("\n".join(lines) + (" Or leave them out with data: {on_bad_rows: drop}." if kept else ""))
     report = TokenReport(
         num_rows=len(kept),
-        num_too_long=len(too_long),
+        dropped=Counter(fault.reason for _, _, fault in bad),
         num_learned=sum(measured[index].num_learned for index in kept),
-        longest=max(measured[index].longest for index in kept),
+        longest=max(measured[index].length for index in kept),
     )
-    return {index: measured[index].longest for index in kept}, report
+    return {index: measured[index].length for index in kept}, report
 
 
-def _measure(
-    rows: Sequence[dict[str, Any]], places: Sequence[str], sides: Sequence[str], tokenizer: Any
-) -> list[_Measured]:
-    prompts = [tokenizer.apply_chat_template(r["prompt"], add_generation_prompt=True, tokenize=False) for r in rows]
-    num_prompt_tokens = [len(ids) for ids in _encode(tokenizer, prompts)]
-    lengths = []
-    for side in sides:
-        texts = [tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=False) for row in rows]
-        ids = _encode(tokenizer, texts)
-        for place, prompt, text, row_ids in zip(places, prompts, texts, ids, strict=True):
-            _check_prefix(place, prompt, text)
-            _check_end(place, side, row_ids, tokenizer)
-        lengths.append([len(row_ids) for row_ids in ids])
+def _named_by_reason(faults: Sequence[tuple[str, Fault]], num_rows: int) -> list[str]:
+    """A line for each reason: its first row, and how many there are."""
+    counts = Counter(fault.reason for _, fault in faults)
+    first = {fault.reason: (place, fault) for place, fault in reversed(faults)}
     return [
-        _Measured(max(row_lengths), row_lengths[0] - num_prompt)
-        for num_prompt, *row_lengths in zip(num_prompt_tokens, *lengths, strict=True)
+        f"{first[reason][0]}: {first[reason][1].detail} ({reason}: {count:,} of {num_rows:,} rows)"
+        for reason, count in counts.items()
     ]
 
 
-def _encode(tokenizer: Any, texts: list[str]) -> list[list[int]]:
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def _check_prefix(place: str, prompt: str, whole: str) -> None:
-    """The prompt as inference sees it must be how the training text begins (a template may open a thought, say)."""
-    if whole.startswith(prompt):
-        return
-    same = next((i for i, (a, b) in enumerate(zip(prompt, whole, strict=False)) if a != b), len(whole))
-    start = max(0, same - 30)
-    raise DataError(
-        f"{place}: the chat template ends the prompt alone with {prompt[start:]!r}, but before an answer it writes "
-        f"{whole[start : same + 30]!r}; the model would be trained on a context that it never meets. Use a chat "
-        "template that renders the prompt the same way in both cases."
-    )
-
-
-def _check_end(place: str, side: str, ids: list[int], tokenizer: Any) -> None:
-    """A template may write a newline after the end of sequence, never leave it out."""
-    if tokenizer.eos_token_id in ids[-4:]:
-        return
-    raise DataError(
-        f"{place}: {side} must end with the end-of-sequence token {tokenizer.eos_token!r}, ends with "
-        f"{tokenizer.decode(ids[-4:])!r}; the model would not learn to stop. The tokenizer's eos_token and its chat "
-        "template do not belong together."
-    )
+def _longest(rows: Sequence[tuple[str, int]]) -> str:
+    named = sorted(rows, key=lambda row: -row[1])[:_NUM_NAMED]
+    more = ", …" if len(rows) > _NUM_NAMED else ""
+    return ", ".join(f"{place} ({length})" for place, length in named) + more

@@ -59,3 +59,38 @@ def test_an_end_of_sequence_that_the_template_does_not_write_is_refused(tokenize
     tokenizer.eos_token = "<|bos|>"
     with pytest.raises(DataError, match=r"x.jsonl:1: chosen must end with the end-of-sequence token '<\|bos\|>'"):
         check(tokenizer, [row()])
+
+
+def test_faulty_rows_are_dropped_and_counted_by_reason(tokenizer):
+    rows = [row(), row("yes<|im_end|>"), row("a" * 80), row("no<|im_end|>")]
+    kept, report = check(tokenizer, rows, max_length=60, on_bad_rows="drop")
+    assert list(kept) == [0]
+    assert report.dropped == {"double_end_of_sequence": 2, "too_long": 1}
+    assert report.num_too_long == 1
+
+
+def test_every_reason_is_named_in_one_error(tokenizer):
+    rows = [row(), row("yes<|im_end|>"), row("a" * 80), row("no<|im_end|>")]
+    with pytest.raises(DataError) as error:
+        check(tokenizer, rows, max_length=60)
+    first, second = str(error.value).splitlines()
+    assert (
+        first.startswith("x.jsonl:2: chosen must end with '<|im_end|>' once")
+        and "(double_end_of_sequence: 2 of 4 rows)" in first
+    )
+    assert second.startswith("1 of 4 rows are longer than trainer.max_length=60 tokens: x.jsonl:3 (")
+    assert second.endswith("Or leave them out with data: {on_bad_rows: drop}.")
+
+
+def test_an_end_of_sequence_that_no_row_has_is_refused_under_drop_too(tokenizer):
+    tokenizer.eos_token = "<|bos|>"
+    with pytest.raises(DataError, match="must end with the end-of-sequence token"):
+        check(tokenizer, [row(), row("yes!")], on_bad_rows="drop")
+
+
+def test_another_end_of_the_generation_config_counts(tokenizer):
+    end = tokenizer.eos_token_id
+    tokenizer.eos_token = "<|bos|>"
+    rows, places = [row()], ["x.jsonl:1"]
+    kept, _ = check_tokens(rows, places, ("chosen", "rejected"), tokenizer, None, "fail", end_ids=[end])
+    assert list(kept) == [0]
