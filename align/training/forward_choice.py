@@ -77,9 +77,7 @@ def tree_operations(lengths: Sequence[tuple[int, Sequence[int]]], config: Any) -
     return _operations(config, tokens, pairs, scored)
 
 
-def padded_operations(
-    lengths: Sequence[tuple[int, Sequence[int]]], config: Any, groups_per_batch: int = 1
-) -> float:
+def padded_operations(lengths: Sequence[tuple[int, Sequence[int]]], config: Any, groups_per_batch: int = 1) -> float:
     """The same for a row of each completion and its prompt, padded to the longest of its batch."""
     tokens = pairs = scored = 0.0
     for start in range(0, len(lengths), groups_per_batch):
@@ -108,7 +106,7 @@ def _operations(config: Any, tokens: float, pairs: float, scored: float) -> floa
     weights = text.num_hidden_layers * text.hidden_size * (projections + 3 * width)
     attention = text.num_hidden_layers * 2 * heads * head_size
     head = text.hidden_size * text.vocab_size
-    return 2.0 * (3 * weights * tokens + 3.5 * attention * pairs + 4 * head * scored)
+    return float(2 * (3 * weights * tokens + 3.5 * attention * pairs + 4 * head * scored))
 
 
 def _causal(length: int) -> float:

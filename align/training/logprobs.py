@@ -87,8 +87,6 @@ def _score(
     """Fields of shape [B, T], zero where the target is -100."""
     mask_B_T = targets_B_T != -100
     scored = score_positions(hidden_B_T_H[mask_B_T], targets_B_T[mask_B_T], head, outputs, temperature)
-    fields = {
-        name: field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for name, field in scored.items()
-    }
+    fields = {name: field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for name, field in scored.items()}
     num_items = mask_B_T.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
     return FusedCausalLMOutput(loss=-fields["log_probs"].sum() / num_items, label_mask=mask_B_T, **fields)

@@ -10,9 +10,10 @@ One plan holds all that a route of attention needs; the routes are in `tree_grou
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -71,12 +72,12 @@ class TreePlan:
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TreePlan:
         """The same plan on a device; accelerate calls it as it would a tensor's."""
-        tensors = {
+        moved: dict[str, Any] = {
             field.name: value.to(device, non_blocking=non_blocking)
             for field in dataclasses.fields(self)
             if isinstance(value := getattr(self, field.name), torch.Tensor)
         }
-        return dataclasses.replace(self, **tensors)
+        return dataclasses.replace(self, **moved)
 
 
 def plan_tree(groups: Sequence[TokenGroup]) -> TreePlan:
@@ -85,46 +86,27 @@ def plan_tree(groups: Sequence[TokenGroup]) -> TreePlan:
     Raises:
         DataError: a prompt or a completion has no token, or a group has no completion.
     """
-    ids: list[int] = []
-    positions: list[int] = []
-    gather: list[int] = []
-    labels: list[int] = []
-    candidates: list[int] = []
-    query_ends, key_ends, keys = [0], [0], list[int]()
-    num_candidates = 0
     for number, group in enumerate(groups):
         _check(number, group)
-        start, end = len(ids), len(ids) + len(group.prompt)
-        prompt_keys = range(start, end)
-        ids += group.prompt
-        positions += range(len(group.prompt))
-        keys += prompt_keys
-        query_ends.append(len(ids))
-        key_ends.append(len(keys))
-        for completion in group.completions:
-            first = len(ids)
-            ids += completion
-            positions += range(len(group.prompt), len(group.prompt) + len(completion))
-            gather += [end - 1, *range(first, len(ids) - 1)]
-            labels += completion
-            candidates += [num_candidates] * len(completion)
-            keys += [*prompt_keys, *range(first, len(ids))]
-            query_ends.append(len(ids))
-            key_ends.append(len(keys))
-            num_candidates += 1
+    lengths = tuple((len(group.prompt), tuple(map(len, group.completions))) for group in groups)
+    spans = _spans(lengths)
+    completions = [tokens for group in groups for tokens in group.completions]
+    keys = [[*prompt, *own] for prompt, each in spans for own in (range(0), *each)]
+    queries = [own for prompt, each in spans for own in (prompt, *each)]
+    positions = [range(len(seen) - len(own), len(seen)) for own, seen in zip(queries, keys, strict=True)]
     return TreePlan(
-        input_ids_1_T=torch.tensor([ids]),
-        position_ids_1_T=torch.tensor([positions]),
-        gather_M=torch.tensor(gather),
-        labels_M=torch.tensor(labels),
-        candidate_M=torch.tensor(candidates),
-        num_candidates=num_candidates,
-        lengths=tuple((len(group.prompt), tuple(map(len, group.completions))) for group in groups),
-        query_ends=torch.tensor(query_ends, dtype=torch.int32),
-        key_ends=torch.tensor(key_ends, dtype=torch.int32),
-        key_index=torch.tensor(keys),
-        max_query=_longest(query_ends),
-        max_key=_longest(key_ends),
+        input_ids_1_T=_row([part for group in groups for part in (group.prompt, *group.completions)])[None],
+        position_ids_1_T=_row(positions)[None],
+        gather_M=_row([[prompt[-1], *own[:-1]] for prompt, each in spans for own in each]),
+        labels_M=_row(completions),
+        candidate_M=_row([[number] * len(tokens) for number, tokens in enumerate(completions)]),
+        num_candidates=len(completions),
+        lengths=lengths,
+        query_ends=_ends(queries),
+        key_ends=_ends(keys),
+        key_index=_row(keys),
+        max_query=max(map(len, queries)),
+        max_key=max(map(len, keys)),
     )
 
 
@@ -163,10 +145,21 @@ def _check(number: int, group: TokenGroup) -> None:
     if not group.prompt or not group.completions or not all(group.completions):
         found = f"{len(group.prompt)} and {[len(ids) for ids in group.completions]}"
         raise DataError(
-            f"group {number + 1}: its prompt and each of at least one completion must have a token, but the lengths are "
-            f"{found}; drop such rows before they are packed."
+            f"group {number + 1}: its prompt and each of at least one completion must have a token, but their lengths "
+            f"are {found}; drop such rows before they are packed."
         )
 
 
-def _longest(ends: Sequence[int]) -> int:
-    return max((end - start for start, end in zip(ends, ends[1:], strict=False)), default=0)
+def _spans(lengths: Sequence[tuple[int, Sequence[int]]]) -> list[tuple[range, list[range]]]:
+    """Packed positions of each group: (of its prompt, of each completion)."""
+    ends = itertools.accumulate((length for prompt, each in lengths for length in (prompt, *each)), initial=0)
+    segments = itertools.starmap(range, itertools.pairwise(ends))
+    return [(next(segments), [next(segments) for _ in each]) for _, each in lengths]
+
+
+def _row(parts: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.tensor(list(itertools.chain.from_iterable(parts)), dtype=torch.long)
+
+
+def _ends(parts: Sequence[Sequence[int]]) -> torch.Tensor:
+    return torch.tensor([0, *itertools.accumulate(map(len, parts))], dtype=torch.int32)

@@ -6,6 +6,8 @@ a mask does not spare torch any work: a block leaves out the keys that come afte
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -20,31 +22,21 @@ def grouped_attention(
 ) -> torch.Tensor:
     """Attention of one packed row: [1, heads, T, size] from keys and values of [1, key heads, T, size]."""
     # split and not slices: the gradient of a slice is a zero tensor as long as the row, one for each segment
-    queries = iter(query.split(plan.segments, dim=2))
-    keys = iter(key.split(plan.segments, dim=2))
-    values = iter(value.split(plan.segments, dim=2))
-    options = {"scale": scaling, "enable_gqa": query.size(1) != key.size(1)}
+    queries, keys, values = (iter(torch.split(part, plan.segments, dim=2)) for part in (query, key, value))
+    attend = functools.partial(scaled_dot_product_attention, scale=scaling, enable_gqa=query.size(1) != key.size(1))
     mask = _bottom_right(min(_BLOCK, plan.max_query), plan.max_key, query)
     outputs = []
     for _, completions in plan.lengths:
         prompt_key, prompt_value = next(keys), next(values)
-        outputs.append(scaled_dot_product_attention(next(queries), prompt_key, prompt_value, is_causal=True, **options))
+        outputs.append(attend(next(queries), prompt_key, prompt_value, is_causal=True))
         for length in completions:
             all_keys = torch.cat([prompt_key, next(keys)], dim=2)
             all_values = torch.cat([prompt_value, next(values)], dim=2)
             num_seen = all_keys.size(2) - length
-            for block in next(queries).split(_BLOCK, dim=2):
-                size = block.size(2)
-                num_seen += size
-                outputs.append(
-                    scaled_dot_product_attention(
-                        block,
-                        all_keys[:, :, :num_seen],
-                        all_values[:, :, :num_seen],
-                        attn_mask=_corner(mask, size, num_seen),
-                        **options,
-                    )
-                )
+            for block in torch.split(next(queries), _BLOCK, dim=2):
+                num_seen += block.size(2)
+                sees = _corner(mask, block.size(2), num_seen)
+                outputs.append(attend(block, all_keys[:, :, :num_seen], all_values[:, :, :num_seen], attn_mask=sees))
     return torch.cat(outputs, dim=2)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
@@ -33,9 +34,11 @@ def varlen_attention(
     Args:
         kernel: what takes the arguments of `torch.nn.attention.varlen.varlen_attn`; None is that.
     """
+    kernel = kernel or torch_kernel()
+    assert kernel is not None, "`why_not_varlen` must be asked first"
     # Under autocast only what came straight out of a matrix product is in half precision, and the kernel casts nothing.
     query_T, key_T, value_T = (part[0].transpose(0, 1).to(value.dtype) for part in (query, key, value))
-    output_T = (kernel or torch_kernel())(
+    output_T = kernel(
         query_T.contiguous(),
         key_T.index_select(0, plan.key_index),
         value_T.index_select(0, plan.key_index),
@@ -69,11 +72,12 @@ def emulated_varlen(
     query_lengths, key_lengths = cu_seq_q.diff().tolist(), cu_seq_k.diff().tolist()
     assert (max(query_lengths), max(key_lengths)) == (max_q, max_k)
     assert (sum(query_lengths), sum(key_lengths)) == (len(query_T), len(key_T)) and len(key_T) == len(value_T)
-    parts = zip(query_T.split(query_lengths), key_T.split(key_lengths), value_T.split(key_lengths), strict=True)
-    for query, key, value in parts:
+    queries = torch.split(query_T, query_lengths)
+    keys, values = torch.split(key_T, key_lengths), torch.split(value_T, key_lengths)
+    for query, key, value in zip(queries, keys, values, strict=True):
         sees = torch.ones(len(query), len(key), dtype=torch.bool, device=query.device).tril(len(key) - len(query))
-        heads_first = (part.transpose(0, 1) for part in (query, key, value))
-        output = scaled_dot_product_attention(*heads_first, attn_mask=sees, scale=scale, enable_gqa=enable_gqa)
+        query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
+        output = scaled_dot_product_attention(query, key, value, sees, scale=scale, enable_gqa=enable_gqa)[0]
         outputs.append(output.transpose(0, 1))
     return torch.cat(outputs)
 
@@ -90,7 +94,8 @@ def torch_kernel() -> Callable[..., torch.Tensor] | None:
     except ImportError:
         return None
     wanted = {"scale", "window_size", "enable_gqa"}
-    return varlen_attn if wanted <= set(inspect.signature(varlen_attn).parameters) else None
+    kernel: Callable[..., Any] = varlen_attn
+    return kernel if wanted <= set(inspect.signature(kernel).parameters) else None
 
 
 def why_not_varlen(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:

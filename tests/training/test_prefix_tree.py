@@ -72,7 +72,7 @@ def test_rows_stay_within_the_budget_and_hold_every_group_once():
     sizes = [5, 90, 40, 60, 10, 30, 100, 1]
     rows = pack(sizes, token_budget=100)
     assert rows == [[0, 5, 7], [1, 4], [2, 3], [6]]
-    assert sorted(sum(rows, [])) == list(range(len(sizes)))
+    assert sorted(index for row in rows for index in row) == list(range(len(sizes)))
 
 
 def test_a_group_longer_than_the_budget_is_refused():

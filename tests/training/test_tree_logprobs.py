@@ -86,7 +86,7 @@ def test_a_completion_that_saw_its_sibling_would_be_noticed():
     expected = trees.padded_logps(model, groups)
     score_trees(model)
     plan = plan_tree(groups)
-    as_one = plan_tree([TokenGroup(each.prompt, [sum(each.completions, [])]) for each in groups])
+    as_one = plan_tree([TokenGroup(each.prompt, [[*each.completions[0], *each.completions[1]]]) for each in groups])
     seen = plan.sums(completion_logps(model, plan, lambda *given: dense_attention(*given[:3], as_one, given[4])))
     assert float((seen - expected).detach().abs().max()) > 0.1
     assert float((plan.sums(completion_logps(model, plan)) - expected).detach().abs().max()) < 1e-4
@@ -223,5 +223,5 @@ def test_a_model_that_the_tree_does_not_fit_is_refused():
 
 def test_an_adapter_that_puts_tokens_before_each_row_is_refused():
     settings = peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM")
-    with pytest.raises(ConfigError, match="its adapter .* puts learned tokens before each row"):
+    with pytest.raises(ConfigError, match=r"its adapter .* puts learned tokens before each row"):
         score_trees(peft.get_peft_model(trees.model("Llama"), settings))

@@ -67,7 +67,7 @@ def group(prompt: int, *completions: int, seed: int = 0) -> TokenGroup:
 
 
 def padded_logps(model: Any, groups: list[TokenGroup]) -> torch.Tensor:
-    """log p of each completion, every one in a right-padded row of its own with a copy of its prompt, and all logits."""
+    """log p of each completion, in a right-padded row of its own with its prompt again, through all logits."""
     rows = [(list(each.prompt), list(completion)) for each in groups for completion in each.completions]
     width = max(len(prompt) + len(completion) for prompt, completion in rows)
     ids = torch.zeros(len(rows), width, dtype=torch.long)

@@ -1,0 +1,56 @@
+"""Varlen attention: the emulated kernel takes what torch's takes, and torch's is used only where it runs."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+
+from align.training.prefix_tree import plan_tree
+from align.training.tree_attention import best_route
+from align.training.tree_grouped import grouped_attention
+from align.training.tree_varlen import emulated_varlen, emulated_varlen_attention, torch_kernel, why_not_varlen
+from tests.training.trees import group
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def test_the_emulation_takes_the_arguments_of_torchs_kernel():
+    theirs = inspect.signature(torch_kernel()).parameters
+    ours = inspect.signature(emulated_varlen).parameters
+    assert list(ours)[3:7] == list(theirs)[3:7] == ["cu_seq_q", "cu_seq_k", "max_q", "max_k"]
+    assert {"scale", "window_size", "enable_gqa"} <= set(ours) & set(theirs)
+    for name in ("scale", "window_size", "enable_gqa"):
+        assert (ours[name].kind, ours[name].default) == (theirs[name].kind, theirs[name].default)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.3])
+def test_it_equals_grouped_attention_and_takes_the_type_of_values(scaling):
+    plan = plan_tree([group(150, 3, 140), group(1, 2, 2)])
+    generator = torch.Generator().manual_seed(0)
+    num_tokens = plan.input_ids_1_T.size(1)
+    query, key, value = (torch.randn(1, heads, num_tokens, 8, generator=generator) for heads in (4, 2, 2))
+    found = emulated_varlen_attention(query, key, value, plan, scaling)
+    torch.testing.assert_close(found, grouped_attention(query, key, value, plan, scaling), rtol=1e-5, atol=1e-6)
+    mixed = emulated_varlen_attention(query, key, value.bfloat16(), plan, scaling)
+    assert mixed.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "head_size", "reason"),
+    [
+        (CPU, torch.bfloat16, 64, "runs on CUDA, not on cpu"),
+        (CUDA, torch.float32, 64, "takes bfloat16 or float16, not torch.float32"),
+        (CUDA, torch.bfloat16, 60, "a multiple of 8, not 60"),
+        (CUDA, torch.bfloat16, 264, "up to 256 that is a multiple of 8, not 264"),
+    ],
+)
+def test_where_the_kernel_does_not_run_the_reason_is_given_and_grouped_attention_runs(device, dtype, head_size, reason):
+    assert reason in why_not_varlen(device, dtype, head_size)
+    assert best_route(device, dtype, head_size) is grouped_attention
+
+
+def test_half_precision_on_cuda_runs_the_kernel():
+    assert why_not_varlen(CUDA, torch.bfloat16, 64) is None
+    assert best_route(CUDA, torch.bfloat16, 64) is not grouped_attention
