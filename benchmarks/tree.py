@@ -25,7 +25,7 @@ from align.training.prefix_tree import TokenGroup, TreePlan, plan_tree
 from align.training.tree_logprobs import completion_logps, score_trees
 
 FLOORS = {"2 of 512:128": 1.5, "2 of 256:256": 1.2, "4 of 256:64": 2.2}
-"""The ratios that `--check` wants; what was measured stands in docs/benchmarks.md."""
+"""The ratios that `--check` wants, a little below what was measured."""
 
 
 @dataclass(frozen=True)

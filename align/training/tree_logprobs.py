@@ -52,14 +52,9 @@ def score_trees(
     ) -> Any:
         if tree_plan is None:
             return inner(*args, **kwargs)
-        given = {name: value for name, value in kwargs.items() if value is not None and name != "return_dict"}
-        hidden_1_T_H = self.base_model(
-            **{**given, "use_cache": False},
-            tree_plan=tree_plan,
-            tree_route=tree_route or _route(self),
-        ).last_hidden_state
+        assert not args, "a plan comes with keyword arguments"
         fields = score_positions(
-            hidden_1_T_H[0].index_select(0, tree_plan.gather_M),
+            _hidden_states(self, tree_plan, tree_route or _route(self), kwargs),
             tree_plan.labels_M,
             self.get_output_embeddings(),
             outputs,
@@ -99,6 +94,13 @@ def completion_logps(model: Any, plan: TreePlan, route: Route | None = None) -> 
     logps_M = tree_forward(model, plan, route).log_probs
     assert logps_M is not None  # always computed
     return torch.as_tensor(logps_M)
+
+
+def _hidden_states(model: Any, plan: TreePlan, route: Route, inputs: dict[str, Any]) -> torch.Tensor:
+    """What the LM head reads at each scored position: [M, hidden size]."""
+    given = {name: value for name, value in inputs.items() if value is not None}  # peft names all that it knows
+    output = model.base_model(**{**given, "use_cache": False, "return_dict": True}, tree_plan=plan, tree_route=route)
+    return torch.as_tensor(output.last_hidden_state)[0].index_select(0, plan.gather_M)
 
 
 def _unfit_adapter(model: Any) -> str | None:
