@@ -86,6 +86,7 @@ def plan_tree(groups: Sequence[TokenGroup]) -> TreePlan:
     Raises:
         DataError: a prompt or a completion has no token, or a group has no completion.
     """
+    assert groups, "a row holds at least one group"
     for number, group in enumerate(groups):
         _check(number, group)
     lengths = tuple((len(group.prompt), tuple(map(len, group.completions))) for group in groups)

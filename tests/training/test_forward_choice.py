@@ -20,7 +20,7 @@ def test_long_prompts_are_encoded_once():
 def test_where_completions_dwarf_prompts_rows_are_padded():
     choice = choose_forward([(32, [512, 512])], CONFIG)
     assert choice.forward == "padded"
-    assert "and below 1.1 nothing is gained" in str(choice)
+    assert "and below 1.05 nothing is gained" in str(choice)
 
 
 def test_four_short_completions_of_one_prompt_are_a_tree():
