@@ -11,11 +11,11 @@ import types
 from typing import Any
 
 import torch
-from trl.kernels import ChunkedLogProbFunction
 from trl.trainer.utils import FusedCausalLMOutput
 
-_VOCABULARY_CHUNK = 32_768
-_ALTERED_LOGITS = (
+from align.training.head import score_positions
+
+ALTERED_LOGITS = (
     "final_logit_softcapping",
     "logit_scale",
     "output_multiplier",
@@ -39,7 +39,7 @@ def score_completions_only(model: Any, outputs: tuple[str, ...], temperature: fl
     model = getattr(model, "module", model)  # of a DeepSpeed engine
     model = model.get_base_model() if hasattr(model, "get_base_model") else model
     config = model.config.get_text_config()
-    if model.device.type != "cpu" or any(getattr(config, name, None) is not None for name in _ALTERED_LOGITS):
+    if model.device.type != "cpu" or any(getattr(config, name, None) is not None for name in ALTERED_LOGITS):
         return False
     if getattr(config, "output_router_logits", None) is not None:
         return False
@@ -86,29 +86,7 @@ def _score(
 ) -> FusedCausalLMOutput:
     """Fields of shape [B, T], zero where the target is -100."""
     mask_B_T = targets_B_T != -100
-    fields = ChunkedLogProbFunction.apply(
-        hidden_B_T_H[mask_B_T],
-        head.weight,
-        head.bias,
-        targets_B_T[mask_B_T],
-        temperature,
-        _VOCABULARY_CHUNK,
-        None,  # soft cap
-        1.0,  # scale of the logits
-        outputs,
-    )
-    log_probs, *others = (
-        None if field is None else field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for field in fields
-    )
-    entropy, log_sum_sq_probs, mean_logits, is_top1 = others
-    assert log_probs is not None  # always computed
+    scored = score_positions(hidden_B_T_H[mask_B_T], targets_B_T[mask_B_T], head, outputs, temperature)
+    fields = {name: field.new_zeros(mask_B_T.shape).masked_scatter(mask_B_T, field) for name, field in scored.items()}
     num_items = mask_B_T.sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-    return FusedCausalLMOutput(
-        loss=-log_probs.sum() / num_items,
-        log_probs=log_probs,
-        entropy=entropy,
-        log_sum_sq_probs=log_sum_sq_probs,
-        mean_logits=mean_logits,
-        is_top1=is_top1,
-        label_mask=mask_B_T,
-    )
+    return FusedCausalLMOutput(loss=-fields["log_probs"].sum() / num_items, label_mask=mask_B_T, **fields)
