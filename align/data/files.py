@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeVar
 from align.data.bad_rows import BadRow, conversion, listing
 from align.data.formats import looks_like
 from align.data.jsonl import json_values, text_values, write_jsonl
-from align.data.pair import Demonstration, PreferencePair, Prompt, Row, RowError
+from align.data.pair import Demonstration, PairOrGroup, PreferencePair, Prompt, Row, RowError
 from align.data.parquet import parquet_values, write_parquet
 from align.data.whole_file import whole_file
 from align.errors import ConfigError, DataError, StorageError
@@ -51,7 +51,7 @@ def read_rows(path: str | Path, kind: type[R]) -> RowFile[R]:
     """
     path = existing_file(path, SUFFIXES)
     source = parquet_values if path.suffix == ".parquet" else json_values
-    return _read(path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration))
+    return _read(path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration | PairOrGroup))
 
 
 def checked_rows(path: str | Path, kind: type[R], on_bad_rows: Literal["fail", "drop"] = "fail") -> RowFile[R]:

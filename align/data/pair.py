@@ -38,6 +38,7 @@ __all__ = [
     "Group",
     "Message",
     "Messages",
+    "PairOrGroup",
     "PreferencePair",
     "Prompt",
     "Row",
@@ -182,6 +183,20 @@ class Group(Row):
         for index, candidate in enumerate(self.candidates):
             check_answer(self.prompt, candidate.messages, f"candidates[{index}].messages")
         check_meta(self.meta)
+
+
+class PairOrGroup(Row):
+    """Reads what a preference recipe trains on: a row with `candidates` is a group, every other one a pair."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Any:
+        """Make the row from its JSON form.
+
+        Raises:
+            RowError: when the values are neither.
+        """
+        kind = Group if isinstance(values, (dict, Mapping)) and "candidates" in values else PreferencePair
+        return kind.from_dict(values)
 
 
 @dataclass(frozen=True, slots=True)

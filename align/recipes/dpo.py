@@ -1,85 +1,30 @@
-"""DPO: direct preference optimization (arXiv 2305.18290) and the losses of its family that TRL has.
+"""DPO: direct preference optimization (arXiv 2305.18290) and the losses of its family.
 
 python -m align.recipes.dpo recipes/X.yaml output_dir=runs/x trainer.max_steps=50
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from align import models
-from align.config import Location, did_you_mean
-from align.data.pair import PreferencePair
-from align.evaluation.settings import CompareSettings
-from align.installed import DPO_CONFIG, PassThrough
+from align.data.pair import Group, PairOrGroup
+from align.errors import ConfigError
 from align.recipes.base import Recipe
-from align.recipes.settings import PASS_THROUGH_LORA, RecipeSettings, owned_arguments
+from align.recipes.dpo_settings import DPOSettings
+from align.training.loss_options import check_batch_is_whole, needs_our_path, needs_trl_path
+from align.training.objective import Objective, objective
 
 if TYPE_CHECKING:
-    from trl import DPOTrainer
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
 
+    from align.training.forward_choice import Choice
+    from align.training.preference_trainer import PreferenceTrainer
     from align.training.probe import Probe
-
-REFERENCE_LOSSES = frozenset(
-    [
-        "sigmoid",
-        "hinge",
-        "ipo",
-        "exo_pair",
-        "nca_pair",
-        "robust",
-        "bco_pair",
-        "sppo_hard",
-        "aot",
-        "aot_unpaired",
-        "apo_zero",
-        "apo_down",
-        "discopop",
-        "sigmoid_norm",
-    ]
-)
-"""TRL's losses that need a reference model; `sft` is its only other one."""
-
-SORTING_LOSSES = frozenset({"aot", "aot_unpaired"})
-"""They sort the batch, so cutting it into micro-batches changes the loss."""
-
-_ONLY_WITH_LOSS = {
-    "label_smoothing": frozenset({"robust", "exo_pair"}),
-    "discopop_tau": frozenset({"discopop"}),
-}
-"""Arguments that TRL takes with every loss and uses with these only (measured for label_smoothing in 0.29 to 1.16)."""
-
-_ONLY_WITH = {
-    "f_alpha_divergence_coef": ("f_divergence_type", "alpha_divergence"),
-    "ref_model_mixup_alpha": ("sync_ref_model", True),
-    "ref_model_sync_steps": ("sync_ref_model", True),
-    "precompute_ref_batch_size": ("precompute_ref_log_probs", True),
-}
-"""Argument → (other argument, the value without which TRL ignores it)."""
-
-
-class DPOSettings(RecipeSettings):
-    """Settings of direct preference optimization."""
-
-    pass_through: ClassVar[Mapping[str, PassThrough]] = {"trainer": DPO_CONFIG, **PASS_THROUGH_LORA}
-
-    reference: str = "auto"
-    """`auto`: the model that training starts from; or the name of another model."""
-    compare: CompareSettings | None = None
-    """How `align compare` shows what training did."""
-
-    @classmethod
-    def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-        """Refused arguments, unknown losses, and arguments that TRL would accept and ignore."""
-        yield from owned_arguments(raw)
-        trainer = raw.get("trainer")
-        if isinstance(trainer, Mapping):
-            yield from _loss_mistakes(trainer)
-            yield from _ignored_arguments(trainer)
-
+    from align.training.reference_cache import ReferenceCache
 
 class DPORecipe(Recipe[DPOSettings]):
     """Direct preference optimization on preference pairs, with LoRA or full.
@@ -88,30 +33,130 @@ class DPORecipe(Recipe[DPOSettings]):
     """
 
     config_class = DPOSettings
-    row_class = PreferencePair
+    row_class = PairOrGroup
     sides = ("chosen", "rejected")
+    forward: Choice
 
     def build_trainer(self) -> DPOTrainer:
-        """TRL's DPOTrainer. Without a reference of its own it uses the starting weights (LoRA: adapter off)."""
-        from trl import DPOConfig, DPOTrainer
+        """TRL's trainer or ours. Without a reference of its own it uses the starting weights (LoRA: adapter off)."""
+        from trl import DPOConfig
 
         arguments = DPOConfig(**self.trainer_arguments())  # first: it tells transformers to shard while loading
-        trainer = DPOTrainer(
-            model=self.policy(),
-            ref_model=self._reference_model(),
+        reasons = self.needs_trl_path
+        print(f"  path: {'TRL, since ' + '; '.join(reasons) if reasons else 'align'}")
+        make = self._trl_trainer if reasons else self._preference_trainer
+        return make(
             args=arguments,
             train_dataset=self.dataset("train"),
             eval_dataset=self.dataset("eval"),
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
+            ref_model=self._reference_model(),
         )
+
+    @cached_property
+    def needs_trl_path(self) -> list[str]:
+        """Why stock TRL must run; empty when our path does.
+
+        Raises:
+            ConfigError: another setting needs our path.
+        """
+        reasons = needs_trl_path(self.settings.trainer)
+        config = self.model_config.get_text_config()
+        coefficient = self.settings.trainer.get("router_aux_loss_coef", getattr(config, "router_aux_loss_coef", 0.0))
+        if hasattr(config, "output_router_logits") and coefficient and not reasons:
+            reasons = ["the model balances its experts by a loss of its own (router_aux_loss_coef: 0.0 leaves it out)"]
+        ours = needs_our_path(self.settings.trainer, self.settings.loss.model_dump(exclude_unset=True))
+        if self.settings.forward == "tree":
+            ours.append("forward: tree: TRL pads")
+        if self.settings.tokens_per_forward is not None:
+            ours.append("tokens_per_forward: TRL computes a micro-batch in one forward")
+        if issubclass(Group, type(self.rows["train"].rows[0])):
+            ours.append("train_data: has rows of scored candidates, TRL takes pairs")
+        if reasons and ours:
+            raise ConfigError(f"{'; '.join(reasons)}: only TRL's path does it; but {'; '.join(ours)}. Leave one out.")
+        return reasons
+
+    @cached_property
+    def model_config(self) -> Any:
+        """transformers' config of the model."""
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(self.model.path)
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The losses that are summed, with their options."""
+        return objective(self.settings.trainer, self.settings.loss)
+
+    def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
+        """The rows that fit, as token ids on our path, as TRL takes them on its own."""
+        if self.needs_trl_path:
+            return super().dataset(name)
+        from align.training.preference_data import preference_dataset
+
+        file = self.rows.get(name)
+        if file is None:
+            return None
+        dataset, self.tokens[name] = preference_dataset(
+            file.rows,
+            [f"{file.path}:{line}" for line in file.lines],
+            self.tokenizer,
+            self.settings.trainer.get("max_length", 1024),
+            self.settings.data.on_bad_rows,
+            models.end_token_ids(self.model),
+            self.settings.data.least_score_gap,
+        )
+        return dataset if name == "train" else dataset.remove_columns("row")
+
+    def _trl_trainer(self, **arguments: Any) -> DPOTrainer:
+        from trl import DPOTrainer
+
         from align.training.logprobs import score_completions_only
 
+        trainer = DPOTrainer(model=self.policy(), **arguments)
         outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
         score_completions_only(trainer.model, (*outputs, "log_sum_sq_probs") if trainer.use_weighting else outputs)
         if trainer.ref_model is not None:
             score_completions_only(trainer.ref_model, ("log_probs",))
         return trainer
+
+    def _preference_trainer(self, **arguments: Any) -> PreferenceTrainer:
+        from align.training.preference_trainer import PreferencePath, PreferenceTrainer
+
+        self.forward = self._choose_forward(arguments["train_dataset"], arguments["args"])
+        print(f"  {self.forward}")
+        path = PreferencePath(
+            objective=self.objective,
+            forward=self.forward.forward,
+            compute=self.settings.compute,
+            tokens_per_forward=self.settings.tokens_per_forward,
+            cache=self._reference_cache() if arguments["args"].precompute_ref_log_probs else None,
+        )
+        return PreferenceTrainer(path, model=self.policy(), **arguments)
+
+    def _choose_forward(self, dataset: Dataset, arguments: DPOConfig) -> Choice:
+        from align.training.forward_choice import choose_forward
+        from align.training.preference_data import lengths
+
+        return choose_forward(
+            lengths(dataset), self.model_config, self.settings.forward, arguments.per_device_train_batch_size
+        )
+
+    def _reference_cache(self) -> ReferenceCache | None:
+        """None where the reference's files cannot be told apart."""
+        from align.training.reference_cache import ReferenceCache
+
+        if None in self._reference_files.values() and not any(self._reference_files.values()):
+            return None
+        return ReferenceCache(
+            {
+                "files": self._reference_files,
+                "compute": self.settings.compute,
+                "storage": self._storage_dtype(),
+                "forward": self.forward.forward,
+            }
+        )
 
     def identity(self) -> dict[str, Any]:
         """With the files of a reference that is another model."""
@@ -121,8 +166,13 @@ class DPORecipe(Recipe[DPOSettings]):
 
     def check(self, trainer: DPOTrainer) -> dict[str, Any]:
         """With `auto`, and a loss that has a reference: policy and reference start as the same model."""
-        losses = _losses(self.settings.trainer)
-        if not REFERENCE_LOSSES & set(losses):
+        losses = [name for name, _ in self.objective.losses]
+        check_batch_is_whole(losses, trainer.args.gradient_accumulation_steps, self.ranks.world_size)
+        chosen = {"loss": self.objective.described(), "path": "TRL" if self.needs_trl_path else str(self.forward)}
+        return {**chosen, **self._check_reference(trainer, losses)}
+
+    def _check_reference(self, trainer: DPOTrainer, losses: list[str]) -> dict[str, Any]:
+        if not self.objective.needs_reference:
             print(f"  reference: none ({', '.join(losses)} has none)")
             return {"reference": "none"}
         probe = self._probe_reference(trainer)
@@ -132,7 +182,7 @@ class DPORecipe(Recipe[DPOSettings]):
         from align.training.reference import check_reference
 
         kind = f"auto: {self.starting_reference()}"
-        difference = check_reference(trainer)
+        difference = check_reference(trainer, self.settings.compute)
         sha256 = (self.model_files["adapter"] or self.model_files["weights"] or "")[:12]
         print(f"  reference: {kind} (sha256 {sha256}); differs from the policy by {difference:g} nats a token")
         return {
@@ -178,41 +228,9 @@ class DPORecipe(Recipe[DPOSettings]):
         return self.model_files if self.settings.reference == "auto" else models.fingerprints(self._reference)
 
     def _reference_model(self) -> Any:
-        if self.settings.reference == "auto":
+        if self.settings.reference == "auto" or not self.objective.needs_reference:
             return None
         return models.load_model(self._reference, dtype=self._storage_dtype())
-
-
-def _losses(trainer: Mapping[str, Any]) -> list[str]:
-    named = trainer.get("loss_type", "sigmoid")
-    return [named] if isinstance(named, str) else list(named)
-
-
-def _loss_mistakes(trainer: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    location = ("trainer", "loss_type")
-    known = {*REFERENCE_LOSSES, "sft"}
-    for loss in _losses(trainer):
-        if loss not in known:
-            yield (
-                location,
-                f"trainer.loss_type: {loss!r} is not a loss of TRL's{did_you_mean(str(loss), sorted(known))}",
-            )
-        elif loss in SORTING_LOSSES and trainer.get("gradient_accumulation_steps", 1) != 1:
-            sentence = f"{loss} sorts the batch, so accumulation changes it; set gradient_accumulation_steps: 1"
-            yield location, f"trainer.loss_type: {sentence}"
-
-
-def _ignored_arguments(trainer: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
-    losses = set(_losses(trainer))
-    for name, needed in _ONLY_WITH_LOSS.items():
-        if trainer.get(name) and not losses & needed:
-            sentence = (
-                f"TRL ignores it with loss_type {', '.join(sorted(losses))}; it counts with {', '.join(sorted(needed))}"
-            )
-            yield ("trainer", name), f"trainer.{name} is refused: {sentence}"
-    for name, (other, value) in _ONLY_WITH.items():
-        if name in trainer and trainer.get(other) != value:
-            yield ("trainer", name), f"trainer.{name} is refused: TRL ignores it unless {other} is {value!r}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from align.training.health import GRADIENT, LOSS, Health
 from align.training.progress import (
     check_moving_reference,
     expect_tied_weights,
+    forget_evaluation,
     own_random_state,
     progress,
     restore_moving_reference,
@@ -195,7 +196,7 @@ class Guard(TrainerCallback):  # type: ignore[misc]  # transformers is untyped
         trainer = self.trainer
         self.stopped_with = self.ranks.maximum(self.stop.code)[0]
         self._is_evaluation_due = True
-        getattr(trainer, "_metrics", {"eval": {}})["eval"].clear()  # of the rows that it had come to
+        forget_evaluation(trainer)
         if self._saved_step != trainer.state.global_step:
             self._begin_save()
             trainer._save_checkpoint(trainer.model_wrapped, None)

@@ -63,12 +63,8 @@ class TreePlan:
         return [length for prompt, completions in self.lengths for length in (prompt, *completions)]
 
     def sums(self, values_M: torch.Tensor) -> torch.Tensor:
-        """Sum over the tokens of each completion: [num_candidates], in the values' type.
-
-        Added up in float64: one by one in float32, 150 log-probs are off by what a loss may differ by.
-        """
-        zeros = values_M.new_zeros(self.num_candidates, dtype=torch.float64)
-        return zeros.index_add(0, self.candidate_M, values_M.double()).to(values_M.dtype)
+        """Sum over the tokens of each completion: [num_candidates], in the values' type."""
+        return summed(values_M, self.candidate_M, self.num_candidates)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> TreePlan:
         """The same plan on a device; accelerate calls it as it would a tensor's."""
@@ -140,6 +136,15 @@ def pack(num_tokens: Sequence[int], token_budget: int) -> list[list[int]]:
         rows[row].append(index)
         room[row] -= need
     return sorted(sorted(row) for row in rows)
+
+
+def summed(values_M: torch.Tensor, candidate_M: torch.Tensor, num_candidates: int) -> torch.Tensor:
+    """Sum over the tokens of each completion: [num_candidates], in the values' type.
+
+    Added up in float64: one by one in float32, 150 log-probs are off by what a loss may differ by.
+    """
+    zeros = values_M.new_zeros(num_candidates, dtype=torch.float64)
+    return zeros.index_add(0, candidate_M, values_M.double()).to(values_M.dtype)
 
 
 def _check(number: int, group: TokenGroup) -> None:

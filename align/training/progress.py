@@ -26,8 +26,16 @@ def progress(trainer: Trainer) -> dict[str, Any]:
         "loss_sum": float(trainer._tr_loss),
         "last_logged_step": trainer._globalstep_last_logged,
         "metrics": {mode: dict(values) for mode, values in getattr(trainer, "_metrics", {}).items()},
+        "sums": {mode: sums.to_dict() for mode, sums in getattr(trainer, "sums", {}).items()},
         "tokens": getattr(trainer, "_total_train_tokens", None),
     }
+
+
+def forget_evaluation(trainer: Trainer) -> None:
+    """Drop what an evaluation that was cut off has summed up."""
+    getattr(trainer, "_metrics", {"eval": {}})["eval"].clear()
+    if hasattr(trainer, "sums"):
+        trainer.sums["eval"].clear()
 
 
 def restore_progress(trainer: Trainer, saved: Mapping[str, Any]) -> None:
@@ -37,6 +45,8 @@ def restore_progress(trainer: Trainer, saved: Mapping[str, Any]) -> None:
     trainer._globalstep_last_logged = saved["last_logged_step"]
     for mode, values in saved["metrics"].items():
         trainer._metrics[mode].update(values)
+    for mode, sums in saved.get("sums", {}).items():
+        trainer.sums[mode].restore(sums, trainer.args.device)
     if saved["tokens"] is not None:
         trainer._total_train_tokens = saved["tokens"]
     trainer.state.compute_steps(trainer.args, trainer.state.max_steps)

@@ -16,7 +16,9 @@ from trl.trainer.utils import use_adapter
 
 from align.errors import RefusedError
 from align.training.health import ROW
+from align.training.preference_trainer import PreferenceTrainer
 from align.training.probe import Probe, measure
+from align.training.reference_logps import KEPT_TOLERANCES
 
 if TYPE_CHECKING:
     from trl import DPOTrainer
@@ -25,8 +27,11 @@ PER_TOKEN_TOLERANCE = 1e-5
 """Nats per completion token for a reference that is a second copy; with LoRA it is the same weights, so 0."""
 
 
-def check_reference(trainer: DPOTrainer, num_rows: int = 8) -> float:
-    """Score the same rows under policy and reference by the same route.
+def check_reference(trainer: DPOTrainer, compute: str, num_rows: int = 8) -> float:
+    """Score the same rows under policy and reference by the same route; of a cached reference, what training reads.
+
+    Args:
+        compute: arithmetic, `float32` or `bfloat16`.
 
     Returns:
         The largest difference in nats per token over the rows and both sides.
@@ -38,14 +43,15 @@ def check_reference(trainer: DPOTrainer, num_rows: int = 8) -> float:
     was_training = trainer.model.training
     trainer.model.eval()
     try:
-        reference = trainer.compute_ref_log_probs(trainer.ref_model or trainer.model_wrapped, batch)
-        policy = _policy_logps(trainer, batch)
+        with torch.no_grad(), trainer.accelerator.autocast():
+            score = _scored_packs if isinstance(trainer, PreferenceTrainer) else _scored_rows
+            policy, reference, num_tokens = score(trainer, batch)
     finally:
         trainer.model.train(was_training)
-    num_tokens_B = batch["completion_mask"][:, 1:].sum(dim=1).clamp(min=1)
-    difference_B = (policy - torch.cat(list(reference))).abs().double() / num_tokens_B
-    worst = float(difference_B.max())
+    worst = float(((policy - reference).abs().double() / num_tokens).max())
     allowed = PER_TOKEN_TOLERANCE if trainer.ref_model is not None else 0.0
+    if trainer.args.precompute_ref_log_probs:  # other rows stood beside them
+        allowed = KEPT_TOLERANCES[compute]
     if not worst <= allowed:
         raise RefusedError(
             f"reference: auto must start as the policy, but on the first {num_rows} rows they differ by {worst:.3g} "
@@ -80,9 +86,24 @@ def _batch(trainer: DPOTrainer, num_rows: int) -> dict[str, Any]:
     return batch
 
 
-def _policy_logps(trainer: DPOTrainer, batch: dict[str, Any]) -> torch.Tensor:
+def _scored_packs(trainer: PreferenceTrainer, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """Of each completion its log-prob under policy and reference, and its tokens."""
+    found = []
+    for pack in batch["packs"]:
+        policy_M = trainer.policy_fields(trainer.model_wrapped, pack)["log_probs"]
+        reference_M = pack.ref_logps_M if pack.ref_logps_M is not None else trainer.reference_logps(pack)
+        found.append((pack.layout.sums(policy_M), pack.layout.sums(reference_M), pack.num_tokens_C))
+    return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def _scored_rows(trainer: DPOTrainer, batch: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """The same on TRL's path."""
+    if trainer.precompute_ref_logps:
+        reference = torch.cat([batch["ref_chosen_logps"], batch["ref_rejected_logps"]])
+    else:
+        reference = torch.cat(trainer.compute_ref_log_probs(trainer.ref_model or trainer.model_wrapped, batch))
     inputs = {key: value for key, value in batch.items() if key in ("input_ids", "attention_mask")}
     labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
-    with torch.no_grad(), trainer.accelerator.autocast():
-        logps_B_T = trainer.model_wrapped(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
-    return torch.as_tensor(logps_B_T[:, -(labels.size(1) - 1) :].sum(dim=1))
+    logps_B_T = trainer.model_wrapped(**inputs, labels=labels, fused_lm_head=True, use_cache=False).log_probs
+    policy = logps_B_T[:, -(labels.size(1) - 1) :].sum(dim=1)
+    return policy, reference.to(policy.device), batch["completion_mask"][:, 1:].sum(dim=1).clamp(min=1)

@@ -72,19 +72,22 @@ def check_tokens(
     """
     answers = [[row[side] for side in sides] for row in rows]
     encoded = encode_chats([row["prompt"] for row in rows], answers, places, tokenizer)
-    return check_encoded(encoded, places, sides, TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
+    return check_encoded(encoded, places, [sides] * len(encoded), TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
 
 
 def check_encoded(
     encoded: Sequence[EncodedRow],
     places: Sequence[str],
-    sides: Sequence[str],
+    sides: Sequence[Sequence[str]],
     rules: TokenRules,
     on_bad_rows: str,
 ) -> tuple[dict[int, int], TokenReport]:
-    """The same for rows that are encoded already."""
+    """The same for rows that are encoded already; `sides` names the answers of each."""
     return _kept(
-        [_Measured(row.longest, len(row.completions_ids[0]), rules.fault(row, sides)) for row in encoded],
+        [
+            _Measured(row.longest, len(row.completions_ids[0]), rules.fault(row, names))
+            for row, names in zip(encoded, sides, strict=True)
+        ],
         places,
         on_bad_rows,
         f"rows are longer than trainer.max_length={rules.max_length} tokens",

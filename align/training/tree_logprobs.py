@@ -21,18 +21,12 @@ from align.training.tree_attention import Route, best_route, use_tree_attention
 from align.training.tree_support import supports
 
 
-def score_trees(
-    model: Any,
-    outputs: tuple[str, ...] = ("log_probs",),
-    temperature: float = 1.0,
-    vocabulary_chunk: int | None = 32_768,
-) -> None:
+def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | None = 32_768) -> None:
     """Let a model take plans. Without one it computes what it did before, bit for bit.
 
     Args:
         model: a causal language model, or a peft model around one; wrap it before DeepSpeed does. It may have been
             given TRL's fused LM head.
-        outputs: the fields wanted of each completion token, as TRL names them; `log_probs` always is.
         temperature: what logits are divided by.
         vocabulary_chunk: columns of the logits that exist at once; None: all, faster where they fit.
 
@@ -48,7 +42,12 @@ def score_trees(
 
     @functools.wraps(type(base).forward)  # `generate` and the trainer read its signature
     def forward(
-        self: Any, *args: Any, tree_plan: TreePlan | None = None, tree_route: Route | None = None, **kwargs: Any
+        self: Any,
+        *args: Any,
+        tree_plan: TreePlan | None = None,
+        tree_route: Route | None = None,
+        tree_outputs: tuple[str, ...] = ("log_probs",),
+        **kwargs: Any,
     ) -> Any:
         if tree_plan is None:
             return inner(*args, **kwargs)
@@ -57,7 +56,7 @@ def score_trees(
             _hidden_states(self, tree_plan, tree_route or _route(self), kwargs),
             tree_plan.labels_M,
             self.get_output_embeddings(),
-            outputs,
+            tree_outputs,
             temperature,
             vocabulary_chunk,
         )
@@ -66,13 +65,16 @@ def score_trees(
     base.forward = types.MethodType(forward, base)
 
 
-def tree_forward(model: Any, plan: TreePlan, route: Route | None = None) -> FusedCausalLMOutput:
-    """Every field asked of `score_trees`, each of shape [M], in the order of the plan's labels.
+def tree_forward(
+    model: Any, plan: TreePlan, route: Route | None = None, outputs: tuple[str, ...] = ("log_probs",)
+) -> FusedCausalLMOutput:
+    """Fields of shape [M], in the order of the plan's labels.
 
     Args:
         model: one that was given to `score_trees`, or a wrapper of it.
         plan: on the model's device.
         route: None takes the fastest for the model's device and type.
+        outputs: the fields wanted of each completion token, as TRL names them; `log_probs` always is.
     """
     # transformers takes a mask of four dimensions as it is; for any other it would build one of [T, T].
     unread_mask = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=plan.input_ids_1_T.device)
@@ -83,6 +85,7 @@ def tree_forward(model: Any, plan: TreePlan, route: Route | None = None) -> Fuse
         use_cache=False,
         tree_plan=plan,
         tree_route=route,
+        tree_outputs=outputs,
     )
 
 

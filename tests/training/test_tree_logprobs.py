@@ -203,7 +203,7 @@ def test_every_field_equals_trls(vocabulary_chunk, temperature):
     for model in (theirs, ours):
         add_fused_lm_head(model, outputs=FIELDS, temperature=temperature)
     assert score_completions_only(ours, FIELDS, temperature)
-    score_trees(ours, FIELDS, temperature, vocabulary_chunk)
+    score_trees(ours, temperature, vocabulary_chunk)
     one = group(6, 5)
     ids = torch.tensor([[*one.prompt, *one.completions[0]]])
     labels = ids.masked_fill(torch.arange(11) < 6, -100)
