@@ -92,8 +92,10 @@ def test_a_name_of_another_trainer_is_translated(tmp_path, key, hint):
 @pytest.mark.parametrize(
     ("trainer", "reason"),
     [
-        ("{label_smoothing: 0.1}", "TRL ignores it with loss_type sigmoid; it counts with exo_pair, robust"),
-        ("{loss_type: [sigmoid, sft], label_smoothing: 0.1}", "TRL ignores it"),
+        ("{loss_type: hinge, label_smoothing: 0.1}", "nothing reads it with hinge; it counts with aot, "),
+        ("{loss_type: discopop, label_smoothing: 0.1}", "nothing reads it with discopop"),
+        ("{pad_token: x}", "set the pad token in the model folder's tokenizer"),
+        ("{trust_remote_code: true}", "TRL would ignore it"),
         ("{padding_free: true}", "TRL accepts it and does not do it"),
         ("{bf16: true}", "set compute"),
         ("{output_dir: x}", "set output_dir at the top level"),

@@ -51,7 +51,9 @@ def read_rows(path: str | Path, kind: type[R]) -> RowFile[R]:
     """
     path = existing_file(path, SUFFIXES)
     source = parquet_values if path.suffix == ".parquet" else json_values
-    return _read(path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration | PairOrGroup))
+    return _read(
+        path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration | PairOrGroup)
+    )
 
 
 def checked_rows(path: str | Path, kind: type[R], on_bad_rows: Literal["fail", "drop"] = "fail") -> RowFile[R]:

@@ -127,7 +127,9 @@ class Recipe(ABC, Generic[S]):
         messages = []
         for row in self.rows["train"].rows[:NUM_ROWS]:
             columns = row.to_dict()
-            messages.append([*columns["prompt"], *(columns[self.sides[0]] if self.sides else [])])
+            candidates = columns.get("candidates")
+            side = candidates[0]["messages"] if candidates else columns[self.sides[0]] if self.sides else []
+            messages.append([*columns["prompt"], *side])
         texts = self.tokenizer.apply_chat_template(messages, tokenize=False)
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return ids

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from align.training.probe import Probe
     from align.training.reference_cache import ReferenceCache
 
+
 class DPORecipe(Recipe[DPOSettings]):
     """Direct preference optimization on preference pairs, with LoRA or full.
 

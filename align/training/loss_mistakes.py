@@ -129,19 +129,25 @@ def _number(value: Any) -> float | None:
 
 
 def _would_be_ignored(names: set[str], trainer: Mapping[str, Any], loss: Mapping[str, Any]) -> Mistakes:
-    """A setting is there, but no loss reads it."""
+    """A setting is there and is not its default, but no loss reads it (a run's own `config.yaml` names defaults)."""
     listed = ", ".join(sorted(names))
     smoothed = LABEL_SMOOTHING_OURS | LABEL_SMOOTHING_TRL
     checks = [
         ("trainer", "label_smoothing", bool(trainer.get("label_smoothing")), names & smoothed, smoothed),
         ("trainer", "ld_alpha", trainer.get("ld_alpha") is not None, names & _LD_LOSSES, _LD_LOSSES),
         ("trainer", "use_weighting", trainer.get("use_weighting") is True, names - {"sft"}, {"a preference loss"}),
-        ("loss", "ipo_reduction", "ipo_reduction" in loss, names & {"ipo"}, {"ipo"}),
-        ("loss", "ld_alpha_on", "ld_alpha_on" in loss, trainer.get("ld_alpha") is not None, {"trainer.ld_alpha"}),
+        ("loss", "ipo_reduction", loss.get("ipo_reduction", "mean") != "mean", names & {"ipo"}, {"ipo"}),
+        (
+            "loss",
+            "ld_alpha_on",
+            loss.get("ld_alpha_on", "both") != "both",
+            trainer.get("ld_alpha") is not None,
+            {"trainer.ld_alpha"},
+        ),
         (
             "loss",
             "wpo_clamp",
-            "wpo_clamp" in loss,
+            loss.get("wpo_clamp", "none") != "none",
             trainer.get("use_weighting") is True,
             {"trainer.use_weighting: true"},
         ),

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from align.errors import ConfigError
 from align.training.forward_choice import Forward
 from align.training.prefix_tree import TokenGroup, TreePlan, pack, plan_tree, summed
+
+L = TypeVar("L")
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,10 +178,10 @@ def _padded_parts(groups: Sequence[TokenGroup], budget: int) -> list[list[int]]:
     return [sorted(part) for part in parts]
 
 
-def _moved(layout: Any, device: torch.device | str, non_blocking: bool) -> Any:
+def _moved(layout: L, device: torch.device | str, non_blocking: bool) -> L:
     moved: dict[str, Any] = {
         field.name: value.to(device, non_blocking=non_blocking)
-        for field in dataclasses.fields(layout)
+        for field in dataclasses.fields(layout)  # type: ignore[arg-type]  # both are dataclasses
         if hasattr(value := getattr(layout, field.name), "to")
     }
-    return dataclasses.replace(layout, **moved)
+    return dataclasses.replace(layout, **moved)  # type: ignore[type-var]

@@ -63,7 +63,8 @@ def preference_dataset(
     kept_places = [places[index] for index in kept]
     encoded = encode([rows[index] for index in kept], tokenizer, kept_places)
     sides = [_sides(rows[index]) for index in kept]
-    lengths, report = check_encoded(encoded, kept_places, sides, TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
+    rules = TokenRules(tokenizer, end_ids, max_length)
+    lengths, report = check_encoded(encoded, kept_places, sides, rules, on_bad_rows)
     if without:
         report = dataclasses.replace(report, dropped={**report.dropped, "no_pair": len(without)})
     numbers = list(lengths)

@@ -61,6 +61,8 @@ class PreferencePath:
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
     """Trains on datasets of `preference_data`. The loss is a mean over all pairs of a step, however it is cut."""
 
+    _precompute_engine: Any
+
     def __init__(self, path: PreferencePath, **arguments: Any) -> None:
         self.path = path
         self._is_prepared = False
@@ -102,7 +104,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
         ]
         pack = self.data_collator.pack(rows).to(self.accelerator.device)
         with self.accelerator.autocast():
-            return list(self.reference_logps(pack).cpu().split(pack.num_tokens_C.tolist()))
+            return list(torch.split(self.reference_logps(pack).cpu(), pack.num_tokens_C.tolist()))
 
     def _prepare_models(self) -> None:
         """Let policy and reference take packs; once, before an engine wraps the policy."""
@@ -257,7 +259,8 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Of the matrix products of a forward and backward pass; attention and what a reference takes are left out."""
         num_tokens = sum(pack.num_tokens for pack in inputs["packs"])
-        return 6 * num_tokens * int(self.model.num_parameters(exclude_embeddings=True))
+        num_weights = int(self.model.num_parameters(exclude_embeddings=True))
+        return int(6 * num_tokens * num_weights)
 
     # What is logged
 
@@ -279,9 +282,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
             self._metrics[mode].update({name: [value] for name, value in means.items()})
             self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
             if mode == "eval" and "eval_loss" in logs:
-                logs["eval_loss"] = sum(
-                    weight * means[f"loss/{name}"] for name, weight in self.path.objective.losses
-                )
+                logs["eval_loss"] = sum(weight * means[f"loss/{name}"] for name, weight in self.path.objective.losses)
         super().log(logs, start_time)
 
     def _sum_over_processes(self, table: torch.Tensor) -> torch.Tensor:

@@ -72,7 +72,8 @@ def check_tokens(
     """
     answers = [[row[side] for side in sides] for row in rows]
     encoded = encode_chats([row["prompt"] for row in rows], answers, places, tokenizer)
-    return check_encoded(encoded, places, [sides] * len(encoded), TokenRules(tokenizer, end_ids, max_length), on_bad_rows)
+    rules = TokenRules(tokenizer, end_ids, max_length)
+    return check_encoded(encoded, places, [sides] * len(encoded), rules, on_bad_rows)
 
 
 def check_encoded(

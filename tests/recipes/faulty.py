@@ -18,6 +18,14 @@ from align.recipes.sft import SFTRecipe
 RECIPES = {"dpo": DPORecipe, "sft": SFTRecipe}
 
 
+def _ids(inputs: Any) -> Any:
+    """Token ids of every row of a batch."""
+    if "packs" not in inputs:
+        return inputs["input_ids"]
+    layouts = [pack.layout for pack in inputs["packs"]]
+    return [ids for each in layouts for ids in (each.input_ids_1_T if hasattr(each, "lengths") else each.input_ids_C_T)]
+
+
 def faulty(recipe_class: Any, fault: str, step: int, rank: int = -1) -> Any:
     """The recipe, in which `fault` happens in optimizer step number `step` (from 1) of one rank.
 
@@ -37,7 +45,7 @@ def faulty(recipe_class: Any, fault: str, step: int, rank: int = -1) -> Any:
                 return is_here and trainer.state.global_step == step - 1
 
             def watched(model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-                texts = recipe.tokenizer.batch_decode(inputs["input_ids"])
+                texts = recipe.tokenizer.batch_decode(_ids(inputs))
                 numbers = [int(number) for text in texts for number in re.findall(r"question (\d+)\?", text)]
                 recipe.questions += tuple(dict.fromkeys(numbers))
                 loss = compute_loss(model, inputs, *args, **kwargs)

@@ -84,7 +84,7 @@ def test_what_some_path_honours_is_no_mistake(trainer, loss):
             "trainer.use_weighting is refused: nothing reads it with sft",
         ),
         ({}, {"ipo_reduction": "sum"}, "loss.ipo_reduction is refused: nothing reads it with sigmoid"),
-        ({}, {"ld_alpha_on": "both"}, "loss.ld_alpha_on is refused: nothing reads it"),
+        ({}, {"ld_alpha_on": "policy"}, "loss.ld_alpha_on is refused: nothing reads it"),
         ({}, {"wpo_clamp": "one"}, "it counts with trainer.use_weighting: true"),
         ({"loss_type": "hinge"}, {"margin": {"scale": 1.0}}, "loss.margin is refused: nothing reads it with hinge"),
         ({"label_smoothing": 0.1}, {"margin": {"scale": 1.0}}, "loss.margin is refused with trainer.label_smoothing"),

@@ -208,7 +208,7 @@ def test_every_field_equals_trls(vocabulary_chunk, temperature):
     ids = torch.tensor([[*one.prompt, *one.completions[0]]])
     labels = ids.masked_fill(torch.arange(11) < 6, -100)
     expected = theirs(input_ids=ids, labels=labels, fused_lm_head=True, use_cache=False)
-    found = tree_forward(ours, plan_tree([one]))
+    found = tree_forward(ours, plan_tree([one]), outputs=FIELDS)
     for name in FIELDS:
         torch.testing.assert_close(getattr(found, name), getattr(expected, name)[0, 5:], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found.loss, expected.loss)
