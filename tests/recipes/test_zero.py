@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from align.data.files import write_rows
+from align.data.pair import Message, PreferencePair
 from tests.recipes.launching import LORA, command, environment, launch, metrics
 
 pytestmark = pytest.mark.slow
@@ -74,6 +76,49 @@ def test_two_processes_learn_what_one_learns(tiny_model, pairs_file, tmp_path, i
     rows, output = run("deepspeed", recipe, words, tmp_path / "run")
     assert f"2 processes (backend gloo), ZeRO stage {stage[0]}" in output
     assert_equal(rows, in_one_process(recipe, kind, pairs_file))
+
+
+@pytest.fixture(scope="module")
+def ragged_file(tmp_path_factory):
+    """Pairs of which some take fifty times the tokens of others."""
+    rows = [
+        PreferencePair(
+            (Message("user", "why " * (1 + 7 * number % 40)),),
+            (Message("assistant", "since " * (1 + 5 * number % 23)),),
+            (Message("assistant", "no " * (2 + 11 * number % 31)),),
+            {},
+        )
+        for number in range(16)
+    ]
+    path = tmp_path_factory.mktemp("ragged") / "pairs.jsonl"
+    write_rows(path, rows)
+    return str(path)
+
+
+@pytest.mark.parametrize("forward", ["forward=tree", "forward=padded"])
+@pytest.mark.parametrize("stage", ["2", "3"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_with_unequal_work_learn_what_one_learns(tiny_model, ragged_file, tmp_path, kind, stage, forward):
+    """Each process cuts its micro-batch into as many forwards as its own rows need, and no two need the same."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = [*KINDS[kind], "trainer.loss_type=[sigmoid, sft]", "trainer.learning_rate=1e-5"]
+    expected, _ = run("python", "dpo", [*settings(tiny_model, ragged_file, one, 4), *more, "forward=padded"], one)
+    budget = "tokens_per_forward=700" if forward == "forward=tree" else "tokens_per_forward=900"
+    words = [*settings(tiny_model, ragged_file, two, 2), *more, forward, budget, *STAGES[stage]]
+    rows, output = run("deepspeed", "dpo", words, two)
+    assert forward.replace("=", ": ") in output
+    assert_equal(rows, expected)
+
+
+@pytest.mark.parametrize("stage", ["2", "3"])
+def test_reference_log_probs_scored_before_training_are_the_same(tiny_model, ragged_file, tmp_path, stage, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    one, two = tmp_path / "one", tmp_path / "two"
+    expected, _ = run("python", "dpo", settings(tiny_model, ragged_file, one, 4), one)
+    words = [*settings(tiny_model, ragged_file, two, 2), "trainer.precompute_ref_log_probs=true", *STAGES[stage]]
+    rows, output = run("deepspeed", "dpo", words, two)
+    assert "0 of 32 completions from the cache" in output
+    assert_equal(rows, expected)
 
 
 def test_torchrun_starts_zero_2_too(tiny_model, pairs_file, tmp_path, in_one_process):
