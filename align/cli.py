@@ -116,10 +116,19 @@ def lint(
     instruction: Annotated[
         Path | None, typer.Option(help="File with the instruction that must not stand in an answer.")
     ] = None,
+    tokens: Annotated[
+        str | None, typer.Option(help="Show the first rows as this model's tokens, with the loss mask; nothing else.")
+    ] = None,
+    rows: Annotated[int, typer.Option(help="With --tokens: how many rows to show.", min=1)] = 3,
+    ids: Annotated[bool, typer.Option("--ids", help="With --tokens: show the token ids too.")] = False,
 ) -> None:
     """Find rows that cannot teach or stand twice, and what leaks; exit code 3 when rows would have to go."""
 
     def command() -> None:
+        if tokens is not None:
+            from align.training.token_view import print_tokens
+
+            return print_tokens(tokens, file, rows, ids)
         from align.config import load_settings
         from align.data.lint import LintSettings
         from align.data.lint_file import lint_file

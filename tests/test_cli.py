@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,11 @@ def test_a_shipped_file_is_copied_once_and_never_over_another(tmp_path):
     assert (tmp_path / "mine.yaml").read_text() == shipped_file("short_dpo").read_text()
     done = align("recipes", "copy", "short_dpo", "mine.yaml", cwd=tmp_path)
     assert (done.returncode, "is there already" in done.stderr) == (2, True)
+
+
+def test_lint_shows_the_tokens_and_which_of_them_carry_loss(tiny_model, tmp_path):
+    sides = {side: [{"role": "assistant", "content": text}] for side, text in (("chosen", "so"), ("rejected", "no"))}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "why?"}], **sides}))
+    done = align("lint", str(tmp_path / "pairs.jsonl"), "--tokens", tiny_model, "--ids")
+    assert done.returncode == 0, done.stderr
+    assert "of a prompt no token carries loss" in done.stdout and "rejected" in done.stdout

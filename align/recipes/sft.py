@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from trl import SFTTrainer
 
 
+_TOKENIZER_ARGUMENTS = frozenset({"chat_template_path", "eos_token", "pad_token", "trust_remote_code"})
+"""Arguments by which TRL would change the tokenizer after the rows were checked with it."""
+
+
 class SFTSettings(RecipeSettings):
     """Settings of supervised fine-tuning."""
 
@@ -27,6 +31,11 @@ class SFTSettings(RecipeSettings):
     def mistakes(cls, raw: Mapping[str, Any]) -> Iterator[tuple[Location, str]]:
         """Refused arguments."""
         yield from owned_arguments(raw)
+        trainer = raw.get("trainer")
+        if isinstance(trainer, Mapping):
+            for name in _TOKENIZER_ARGUMENTS & trainer.keys():
+                text = "rows are checked with the model's own tokenizer; change it in the model's folder"
+                yield ("trainer", name), f"trainer.{name} is refused: {text}"
 
 
 class SFTRecipe(Recipe[SFTSettings]):
