@@ -64,7 +64,8 @@ class DPORecipe(Recipe[DPOSettings]):
         """
         reasons = needs_trl_path(self.settings.trainer)
         config = self.model_config.get_text_config()
-        coefficient = self.settings.trainer.get("router_aux_loss_coef", getattr(config, "router_aux_loss_coef", 0.0))
+        coefficient = self.settings.trainer.get("router_aux_loss_coef")
+        coefficient = getattr(config, "router_aux_loss_coef", 0.0) if coefficient is None else coefficient
         if hasattr(config, "output_router_logits") and coefficient and not reasons:
             reasons = ["the model balances its experts by a loss of its own (router_aux_loss_coef: 0.0 leaves it out)"]
         ours = needs_our_path(self.settings.trainer, self.settings.loss.model_dump(exclude_unset=True))
@@ -72,7 +73,7 @@ class DPORecipe(Recipe[DPOSettings]):
             ours.append("forward: tree: TRL pads")
         if self.settings.tokens_per_forward is not None:
             ours.append("tokens_per_forward: TRL computes a micro-batch in one forward")
-        if issubclass(Group, type(self.rows["train"].rows[0])):
+        if any(isinstance(row, Group) for row in self.rows["train"].rows):
             ours.append("train_data: has rows of scored candidates, TRL takes pairs")
         if reasons and ours:
             raise ConfigError(f"{'; '.join(reasons)}: only TRL's path does it; but {'; '.join(ours)}. Leave one out.")

@@ -26,7 +26,8 @@ OURS = {
     "loss_type": "each value in OUR_LOSSES",
     "loss_weights": "as TRL: not normalised",
     "max_length": "rows that do not fit are refused or dropped, never cut",
-    "precompute_ref_log_probs": "reference log-probs are kept for each completion",
+    "precompute_ref_batch_size": "prompts whose completions are scored in one forward",
+    "precompute_ref_log_probs": "reference log-probs are kept for each completion, for later runs too",
     "use_weighting": "WPO; loss.wpo_clamp says whether weights may exceed 1",
 }
 """Argument → how our path honours it."""
@@ -38,10 +39,12 @@ TRL_PATH: dict[str, tuple[tuple[Any, ...], str]] = {
     "f_alpha_divergence_coef": ((0.5,), "only f_divergence_type: alpha_divergence reads it"),
     "f_divergence_type": (("reverse_kl",), "our losses are written for the reverse KL"),
     "pad_to_multiple_of": ((None, "auto"), "our path does not pad"),
-    "precompute_ref_batch_size": ((None,), "our path packs rows by tokens, not by number"),
     "ref_model_mixup_alpha": ((0.6,), "the reference moves during training"),
     "ref_model_sync_steps": ((512,), "the reference moves during training"),
-    "router_aux_loss_coef": ((None,), "the balancing loss of mixture-of-experts models comes from TRL's forward"),
+    "router_aux_loss_coef": (
+        (None, 0, 0.0),
+        "the loss that balances experts comes from TRL's forward",
+    ),
     "sync_ref_model": ((False,), "the reference moves during training"),
 }
 """Argument → (the values that ask for nothing, why any other value needs TRL's path)."""

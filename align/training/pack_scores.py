@@ -7,9 +7,10 @@ from typing import Any
 import torch
 
 from align.errors import DataError
+from align.training.loss_terms import LossTerm, PairExtras, loss_terms
 from align.training.objective import Objective
 from align.training.packs import Pack, PaddedRows
-from align.training.pair_logps import PairLogps, PairTails
+from align.training.pair_logps import PairLogps, PairTails, length_desensitized
 from align.training.preference_metrics import TokenSums
 from align.training.score_margins import score_margins
 from align.training.tree_logprobs import tree_forward
@@ -23,7 +24,7 @@ def score_pack(model: Any, pack: Pack, outputs: tuple[str, ...] = ("log_probs",)
     """Fields of shape [M], one value for each completion token in the pack's order.
 
     Args:
-        model: one prepared by `prepare_model`, or a wrapper of it.
+        model: one prepared by `PreferenceModels`, or a wrapper of it.
         outputs: names of the fields, as TRL has them.
     """
     if not isinstance(pack.layout, PaddedRows):
@@ -40,6 +41,32 @@ def score_pack(model: Any, pack: Pack, outputs: tuple[str, ...] = ("log_probs",)
     is_scored_C_T = rows.is_completion_C_T[:, 1:]
     width = is_scored_C_T.size(1)  # adapters that learn tokens put theirs before the row
     return {name: getattr(output, name)[:, -width:][is_scored_C_T] for name in outputs}
+
+
+def pair_terms(
+    pack: Pack, fields: dict[str, torch.Tensor], ref_logps_M: torch.Tensor | None, objective: Objective
+) -> tuple[PairLogps, list[LossTerm]]:
+    """The pairs as they are compared (after `ld_alpha`), and every loss on them.
+
+    Args:
+        fields: of `score_pack` under the policy.
+        ref_logps_M: under the reference; None where the losses have none.
+
+    Raises:
+        DataError: an option needs something that the rows do not have.
+    """
+    logps_M = fields["log_probs"] if fields["log_probs"].dtype == torch.float64 else fields["log_probs"].float()
+    pairs = pair_logps(pack, logps_M, ref_logps_M)
+    tails = None if objective.ld_alpha is None else pair_tails(pack, logps_M, ref_logps_M)
+    extras = PairExtras(
+        tails=tails,
+        weights_B=pair_weights(pack, fields, objective) if objective.use_weighting else None,
+        margins_B=pair_margins(pack, objective, logps_M.dtype) if objective.margin_scale is not None else None,
+    )
+    terms = loss_terms(pairs, objective, extras)
+    if tails is not None and objective.ld_alpha is not None:
+        pairs = length_desensitized(pairs, tails, objective.ld_alpha, objective.ld_alpha_on)
+    return pairs, terms
 
 
 def pair_logps(pack: Pack, logps_M: torch.Tensor, ref_logps_M: torch.Tensor | None) -> PairLogps:

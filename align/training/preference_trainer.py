@@ -8,7 +8,7 @@ and what is logged. Two private methods of TRL are replaced, `_prepare_dataset` 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,32 +16,21 @@ import torch
 from accelerate.utils import DistributedType
 from datasets import Dataset
 from trl import DPOTrainer
-from trl.models.utils import disable_gradient_checkpointing, prepare_deepspeed
-from trl.trainer.utils import use_adapter
 
 from align.training.forward_choice import Forward
 from align.training.global_loss import GlobalCounts, global_loss
-from align.training.logprobs import score_completions_only
-from align.training.loss_terms import LossTerm, PairExtras, loss_terms
+from align.training.loss_terms import LossTerm
 from align.training.objective import Objective
-from align.training.pack_scores import (
-    METRIC_FIELDS,
-    pair_logps,
-    pair_margins,
-    pair_tails,
-    pair_weights,
-    score_pack,
-    side_sums,
-)
+from align.training.pack_scores import pair_terms, side_sums
 from align.training.packs import Pack, PackCollator
-from align.training.pair_logps import PairLogps, length_desensitized
+from align.training.pair_logps import PairLogps
 from align.training.preference_data import nested_lists
 from align.training.preference_metrics import pair_sums, term_sums, token_sums
+from align.training.preference_models import PreferenceModels
 from align.training.prefix_tree import TokenGroup
 from align.training.reference_cache import ReferenceCache
 from align.training.reference_logps import reference_logps
 from align.training.running_sums import RunningSums
-from align.training.tree_logprobs import score_trees
 
 
 @dataclass(frozen=True)
@@ -61,11 +50,9 @@ class PreferencePath:
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
     """Trains on datasets of `preference_data`. The loss is a mean over all pairs of a step, however it is cut."""
 
-    _precompute_engine: Any
-
     def __init__(self, path: PreferencePath, **arguments: Any) -> None:
         self.path = path
-        self._is_prepared = False
+        self.models = PreferenceModels(self, path.forward)
         self.sums = {"train": RunningSums(), "eval": RunningSums()}
         if not path.objective.needs_reference:
             arguments["args"].precompute_ref_log_probs = True  # else TRL would load a reference that nobody asks
@@ -74,7 +61,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
         collator = PackCollator(path.forward, pad_id, path.tokens_per_forward)
         super().__init__(data_collator=collator, **arguments)
         self.loss_is_scaled_for_ga = True  # `compute_loss` divides by the counts of the whole step
-        self._prepare_models()
+        self.models.prepare()
 
     # What TRL would do to the rows
 
@@ -85,11 +72,10 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
     def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
         if not self.path.objective.needs_reference:
             return dataset
-        self._prepare_models()
         groups = [TokenGroup(row["prompt_ids"], row["completions_ids"]) for row in dataset]
         found = reference_logps(
             groups,
-            self._score_reference,
+            self.models.score_reference,
             self.path.cache,
             self.path.compute,
             batch_size,
@@ -97,71 +83,6 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
             self.accelerator.num_processes,
         )
         return dataset.add_column("ref_logps", nested_lists(found))
-
-    def _score_reference(self, groups: Sequence[TokenGroup]) -> list[torch.Tensor]:
-        rows = [
-            {"prompt_ids": group.prompt, "completions_ids": group.completions, "pairs": [[0, 0]]} for group in groups
-        ]
-        pack = self.data_collator.pack(rows).to(self.accelerator.device)
-        with self.accelerator.autocast():
-            return list(torch.split(self.reference_logps(pack).cpu(), pack.num_tokens_C.tolist()))
-
-    def _prepare_models(self) -> None:
-        """Let policy and reference take packs; once, before an engine wraps the policy."""
-        if self._is_prepared:
-            return
-        self._is_prepared = True
-        outputs = (*METRIC_FIELDS, "log_sum_sq_probs") if self.use_weighting else METRIC_FIELDS
-        for model, fields in ((self.model, outputs), (self.ref_model, ("log_probs",))):
-            if model is None:
-                continue
-            if self.path.forward == "tree":
-                score_trees(getattr(model, "module", model))
-            else:
-                score_completions_only(model, fields)
-
-    # Scoring
-
-    def policy_fields(self, model: Any, pack: Pack) -> dict[str, torch.Tensor]:
-        """Fields of shape [M] under the policy, with gradient unless the caller switched it off."""
-        outputs = (*METRIC_FIELDS, "log_sum_sq_probs") if self.use_weighting else METRIC_FIELDS
-        return score_pack(model, pack, outputs)
-
-    def reference_logps(self, pack: Pack) -> torch.Tensor:
-        """Log-probs of shape [M] under the reference, computed now: the model at the start, or the adapter off."""
-        is_training = self.model.training
-        self.model.eval()
-        try:
-            with torch.no_grad(), self._without_checkpointing(), self._reference_adapter():
-                return score_pack(self._reference(), pack)["log_probs"].detach()
-        finally:
-            self.model.train(is_training)
-
-    def _reference(self) -> Any:
-        """As TRL has it: a model of its own, or the policy with another adapter or none."""
-        if self.ref_model is not None:
-            return self.ref_model
-        if self.model_wrapped is self.model and self.is_deepspeed_enabled:  # before training: not in an engine yet
-            if self._precompute_engine is None:
-                self._precompute_engine = prepare_deepspeed(self.model, self.accelerator)
-            return self._precompute_engine
-        return self.model_wrapped
-
-    def _without_checkpointing(self) -> contextlib.AbstractContextManager[Any]:
-        model = self.accelerator.unwrap_model(self.model)
-        context: contextlib.AbstractContextManager[Any] = disable_gradient_checkpointing(
-            model, self.args.gradient_checkpointing_kwargs
-        )
-        return context
-
-    def _reference_adapter(self) -> contextlib.AbstractContextManager[Any]:
-        model = self.accelerator.unwrap_model(self.model)
-        if self.ref_model is not None or not hasattr(model, "peft_config"):
-            return contextlib.nullcontext()
-        context: contextlib.AbstractContextManager[Any] = use_adapter(
-            model, adapter_name="ref" if "ref" in model.peft_config else None
-        )
-        return context
 
     # The loss
 
@@ -226,35 +147,17 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
         return [*packs, *[packs[-1].emptied()] * (most - len(packs))]
 
     def _share(self, model: Any, pack: Pack, counts: GlobalCounts | None, mode: str) -> torch.Tensor:
-        fields = self.policy_fields(model, pack)
+        fields, ref_logps_M = self.models.policy_fields(model, pack), self._reference_logps(pack)
         if not pack.num_pairs:  # takes part in the collectives of a sharded model and in nothing else
-            self._maybe_reference(pack)
             return fields["log_probs"].sum() * 0.0
-        pairs, terms = self._terms(pack, fields)
+        pairs, terms = pair_terms(pack, fields, ref_logps_M, self.path.objective)
         self._add_metrics(mode, pack, fields, pairs, terms)
         return global_loss(terms, counts or GlobalCounts(pack.num_pairs, pack.num_chosen_tokens))
 
-    def _terms(self, pack: Pack, fields: dict[str, torch.Tensor]) -> tuple[PairLogps, list[LossTerm]]:
-        """The pairs as they are compared, and every loss on them."""
-        objective = self.path.objective
-        logps_M = fields["log_probs"].float() if fields["log_probs"].dtype != torch.float64 else fields["log_probs"]
-        ref_logps_M = self._maybe_reference(pack)
-        pairs = pair_logps(pack, logps_M, ref_logps_M)
-        tails = None if objective.ld_alpha is None else pair_tails(pack, logps_M, ref_logps_M)
-        extras = PairExtras(
-            tails=tails,
-            weights_B=pair_weights(pack, fields, objective) if objective.use_weighting else None,
-            margins_B=pair_margins(pack, objective, logps_M.dtype) if objective.margin_scale is not None else None,
-        )
-        terms = loss_terms(pairs, objective, extras)
-        if tails is not None and objective.ld_alpha is not None:
-            pairs = length_desensitized(pairs, tails, objective.ld_alpha, objective.ld_alpha_on)
-        return pairs, terms
-
-    def _maybe_reference(self, pack: Pack) -> torch.Tensor | None:
+    def _reference_logps(self, pack: Pack) -> torch.Tensor | None:
         if not self.path.objective.needs_reference:
             return None
-        return pack.ref_logps_M if pack.ref_logps_M is not None else self.reference_logps(pack)
+        return pack.ref_logps_M if pack.ref_logps_M is not None else self.models.reference_logps(pack)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Of the matrix products of a forward and backward pass; attention and what a reference takes are left out."""

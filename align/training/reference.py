@@ -90,8 +90,8 @@ def _scored_packs(trainer: PreferenceTrainer, batch: dict[str, Any]) -> tuple[to
     """Of each completion its log-prob under policy and reference, and its tokens."""
     found = []
     for pack in batch["packs"]:
-        policy_M = trainer.policy_fields(trainer.model_wrapped, pack)["log_probs"]
-        reference_M = pack.ref_logps_M if pack.ref_logps_M is not None else trainer.reference_logps(pack)
+        policy_M = trainer.models.policy_fields(trainer.model_wrapped, pack)["log_probs"]
+        reference_M = pack.ref_logps_M if pack.ref_logps_M is not None else trainer.models.reference_logps(pack)
         found.append((pack.layout.sums(policy_M), pack.layout.sums(reference_M), pack.num_tokens_C))
     return tuple(torch.cat(parts) for parts in zip(*found, strict=True))
 
