@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from importlib import resources
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 
@@ -60,9 +60,7 @@ _ONLY_THE_DIFFERENCE = ("sigmoid", "cdpo_eps0.1", "cdpo_eps0.3", "robust_eps0.1"
 """Losses that see a = log(policy / reference) of the chosen and b of the rejected side as a - b alone."""
 
 
-def check_losses(
-    against_reference: Mapping[str, Loss] | None = None, pairs: PairLogps | None = None
-) -> list[Finding]:
+def check_losses(against_reference: Mapping[str, Loss] | None = None, pairs: PairLogps | None = None) -> list[Finding]:
     """Golden values and swap symmetry.
 
     Args:
@@ -72,11 +70,15 @@ def check_losses(
     functions = AGAINST_REFERENCE if against_reference is None else against_reference
     golden, expected = _golden()
     pairs = golden if pairs is None else pairs
-    return [_golden_values(functions, golden, expected), _exchanged_loss(functions, pairs), _antisymmetry(functions, pairs)]
+    return [
+        _golden_values(functions, golden, expected),
+        _exchanged_loss(functions, pairs),
+        _antisymmetry(functions, pairs),
+    ]
 
 
-def _golden() -> tuple[PairLogps, dict[str, dict[str, list[float]]]]:
-    """The file's pairs, and its values: with a reference by `beta=…` and name, the others under `""`."""
+def _golden() -> tuple[PairLogps, dict[str, Any]]:
+    """The file's pairs, and its values: by `beta=…` and name, without a reference by name alone."""
     text = resources.files("align.training").joinpath("golden_losses.json").read_text(encoding="utf-8")
     content = json.loads(text)
     inputs = {name: torch.tensor(values, dtype=torch.float64) for name, values in content["inputs"].items()}
@@ -91,9 +93,7 @@ def _golden() -> tuple[PairLogps, dict[str, dict[str, list[float]]]]:
     return pairs, content["expected"]
 
 
-def _golden_values(
-    functions: Mapping[str, Loss], pairs: PairLogps, expected: Mapping[str, Mapping[str, list[float]]]
-) -> Finding:
+def _golden_values(functions: Mapping[str, Loss], pairs: PairLogps, expected: Mapping[str, Any]) -> Finding:
     found = [
         _difference(function(pairs, beta), expected[f"beta={beta}"][name])
         for name, function in functions.items()
@@ -111,7 +111,8 @@ def _exchanged_loss(functions: Mapping[str, Loss], pairs: PairLogps) -> Finding:
     a_B, b_B = pairs.chosen_logratios_B.tolist(), pairs.rejected_logratios_B.tolist()
     found = [
         _difference(
-            sigmoid(exchanged(pairs), beta), [math.log1p(math.exp(beta * (a - b))) for a, b in zip(a_B, b_B, strict=True)]
+            sigmoid(exchanged(pairs), beta),
+            [math.log1p(math.exp(beta * (a - b))) for a, b in zip(a_B, b_B, strict=True)],
         )
         for beta in _BETAS
     ]
@@ -119,7 +120,7 @@ def _exchanged_loss(functions: Mapping[str, Loss], pairs: PairLogps) -> Finding:
 
 
 def _antisymmetry(functions: Mapping[str, Loss], pairs: PairLogps) -> Finding:
-    """What the chosen side gains the rejected one loses; and sigma(z) of a pair and of the exchanged one add up to 1."""
+    """What the chosen side gains the rejected one loses; sigma(z) of a pair and of the exchanged one add up to 1."""
     found = []
     for name in _ONLY_THE_DIFFERENCE:
         chosen_B, rejected_B = _gradients(functions[name], pairs)

@@ -6,10 +6,11 @@ The tokens are those of a real text, since the log-probs of random ones are so l
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -32,12 +33,13 @@ of one prompt, and a completion longer than a block of grouped attention."""
 PARTS = ((0, 1, 2, 3), (4,))
 """Groups of each micro-batch, so that padded rows are not all as long as the longest."""
 TEXT = (
-    "The harbour of the old town lies where the river meets the sea. In spring, when the snow in the mountains melts, "
-    "the water is brown and fast, and the fishermen wait at home for calmer days. My grandmother kept a small shop near "
-    "the bridge: rope, lamps, tea, and a jar of sweets for the children who carried her parcels. She could tell from the "
-    "sound of the bell who had come in. 春天的河水很急，渔夫们在家里等着。 She asked each of them the same three questions, "
-    "wrote the answers into a blue notebook, and never told anyone why. When she died we found forty such books, one for "
-    "each year, with the weather on the left page and what people had said about it on the right."
+    "The harbour of the old town lies where the river meets the sea. In spring, when the snow in the "
+    "mountains melts, the water is brown and fast, and the fishermen wait at home for calmer days. My "
+    "grandmother kept a small shop near the bridge: rope, lamps, tea, and a jar of sweets for the children "
+    "who carried her parcels. She could tell from the sound of the bell who had come in. 春天的河水很急，渔夫们在家里等着。 "
+    "She asked each of them the same three questions, wrote the answers into a blue notebook, and never told "
+    "anyone why. When she died we found forty such books, one for each year, with the weather on the left "
+    "page and what people had said about it on the right."
 )
 
 
@@ -69,7 +71,8 @@ class Logps(NamedTuple):
     """One for each completion."""
 
 
-Forward = Callable[[Any, Sequence[TokenGroup]], Logps]
+Gradients: TypeAlias = Sequence[torch.Tensor | None]
+Forward: TypeAlias = Callable[[Any, Sequence[TokenGroup]], Logps]
 """A way to score groups under a model."""
 
 
@@ -82,7 +85,7 @@ class Measured:
     sums: torch.Tensor
     """log p of each completion, float64."""
     loss: float
-    gradients: tuple[torch.Tensor | None, ...]
+    gradients: Gradients
     """Of each trained parameter, in its type."""
 
 
@@ -93,7 +96,9 @@ def rows_of(tokenizer: Any) -> Rows:
     def take(number: int) -> list[int]:
         return list(itertools.islice(ids, number))
 
-    return Rows(tuple(TokenGroup(take(prompt), [take(each) for each in completions]) for prompt, completions in LENGTHS))
+    return Rows(
+        tuple(TokenGroup(take(prompt), [take(each) for each in completions]) for prompt, completions in LENGTHS)
+    )
 
 
 def padded(model: Any, groups: Sequence[TokenGroup], fused: bool = False) -> Logps:
@@ -123,7 +128,7 @@ def padded(model: Any, groups: Sequence[TokenGroup], fused: bool = False) -> Log
     else:
         logits_M_V = model(**inputs).logits[:, -width:][before_B_T]  # some adapters put rows before these
         tokens_M = logits_M_V.double().log_softmax(-1).gather(-1, labels_M[:, None])[:, 0]
-    parts = tokens_M.split([length for _, length in rows])
+    parts = torch.split(tokens_M, [length for _, length in rows])
     return Logps(tokens_M, torch.stack([part.double().sum() for part in parts]).float())
 
 
@@ -152,24 +157,43 @@ def measure(
         arithmetic: entered around each forward, autocast for example; it must be enterable more than once.
     """
     model.zero_grad(set_to_none=True)
-    scored: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+    scored: dict[int, Logps] = {}
     loss = 0.0
     for part in parts:
-        groups = [rows.groups[number] for number in part]
-        with arithmetic or nullcontext():
-            logps = forward(model, groups)
-        sums = logps.sums.split([len(group.completions) for group in groups])
-        pairs = _pairs(groups, sums, [rows.reference[number] for number in part])
-        share = global_loss(loss_terms(pairs, goal), rows.counts)
+        share, logps = _share(model, rows, forward, part, goal, arithmetic or nullcontext())
         share.backward()  # type: ignore[no-untyped-call]
         loss += float(share.detach())
-        lengths = [sum(map(len, group.completions)) for group in groups]
-        tokens = logps.tokens_M.detach().double().split(lengths)
-        scored |= {number: (tokens[at], sums[at].detach().double()) for at, number in enumerate(part)}
+        scored |= zip(part, logps, strict=True)
     gradients = tuple(parameter.grad for parameter in model.parameters() if parameter.requires_grad)
     model.zero_grad(set_to_none=True)
     in_order = [scored[number] for number in sorted(scored)]
-    return Measured(torch.cat([one for one, _ in in_order]), torch.cat([one for _, one in in_order]), loss, gradients)
+    tokens_M, sums = (torch.cat(column).detach().double() for column in zip(*in_order, strict=True))
+    return Measured(tokens_M, sums, loss, gradients)
+
+
+def loss_of(model: Any, rows: Rows, forward: Forward, parts: Sequence[Sequence[int]]) -> float:
+    """The loss alone, of a forward that keeps what a gradient would need."""
+    shares = [_share(model, rows, forward, part, SIGMOID, nullcontext())[0] for part in parts]
+    return float(sum(share.detach().double() for share in shares))
+
+
+def _share(
+    model: Any,
+    rows: Rows,
+    forward: Forward,
+    part: Sequence[int],
+    goal: Objective,
+    arithmetic: AbstractContextManager[Any],
+) -> tuple[torch.Tensor, list[Logps]]:
+    """A part's share of the step's loss, and the log-probs of each of its groups."""
+    groups = [rows.groups[number] for number in part]
+    with arithmetic:
+        logps = forward(model, groups)
+    tokens = torch.split(logps.tokens_M, [sum(map(len, group.completions)) for group in groups])
+    sums = torch.split(logps.sums, [len(group.completions) for group in groups])
+    pairs = _pairs(groups, sums, [rows.reference[number] for number in part])
+    share = global_loss(loss_terms(pairs, goal), rows.counts)
+    return share, [Logps(*each) for each in zip(tokens, sums, strict=True)]
 
 
 def unwrapped(model: Any) -> Any:
@@ -177,16 +201,23 @@ def unwrapped(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def relative(found: Sequence[torch.Tensor | None], expected: Sequence[torch.Tensor | None]) -> float:
+def relative(found: Gradients, expected: Gradients) -> float:
     """Norm of the difference of two gradients over the norm of the one expected."""
-    difference = scale = 0.0
-    for one, other in zip(found, expected, strict=True):
-        if one is None and other is None:
-            continue
-        one, other = (torch.zeros(()) if each is None else each.float() for each in (one, other))
-        difference += float(torch.linalg.vector_norm(one.to(other.device) - other, dtype=torch.float64)) ** 2
-        scale += float(torch.linalg.vector_norm(other, dtype=torch.float64)) ** 2
-    return float("nan") if scale == 0.0 else (difference / scale) ** 0.5
+    both = [pair for pair in zip(found, expected, strict=True) if pair != (None, None)]
+    difference = [_zero_or(one).to(_zero_or(other).device) - _zero_or(other) for one, other in both]
+    return norm(difference) / norm(expected)
+
+
+def norm(gradients: Gradients) -> float:
+    """Of all of them as one vector, added up in float64."""
+    squares = [
+        float(torch.linalg.vector_norm(each, dtype=torch.float64)) ** 2 for each in gradients if each is not None
+    ]
+    return math.sqrt(sum(squares))
+
+
+def _zero_or(gradient: torch.Tensor | None) -> torch.Tensor:
+    return torch.zeros(()) if gradient is None else gradient.float()
 
 
 def _pairs(groups: Sequence[TokenGroup], sums: Sequence[torch.Tensor], references: Sequence[torch.Tensor]) -> PairLogps:
