@@ -20,6 +20,7 @@ from align.errors import RefusedError
 from align.models import EMBEDDED, load_model, load_tokenizer, resolve
 from align.training import verify_model, verify_record, verify_routes
 from align.training.tree_attention import Route
+from align.training.tree_dense import dense_attention
 from align.training.tree_logprobs import score_trees, why_no_tree
 from align.training.verify_finding import Finding
 from align.training.verify_losses import check_losses
@@ -55,6 +56,8 @@ def verify(
 ) -> Verification:
     """Run every check, print a line for each, and record that all passed.
 
+    From then on this process multiplies float32 matrices as float32, and not as TF32.
+
     Args:
         model: any name that a recipe takes.
         compute: arithmetic of the runs to come; float32 is checked with either.
@@ -67,6 +70,7 @@ def verify(
         ConfigError: there is no such model or arithmetic.
     """
     began = time.monotonic()
+    torch.set_float32_matmul_precision("highest")  # some images of NVIDIA's set TF32 for every process
     machine = Machine.of()
     resolved = resolve(model)
     loaded = load_model(resolved, compute, "cpu")
@@ -111,24 +115,27 @@ def _findings(
 ) -> Iterator[Finding]:
     """Every check in the order of its line."""
     yield from check_losses()
+    head_size = verify_record.attention_shape(unwrapped(model).config)["head_size"]
+    in_float32, rounded = (
+        routes or verify_routes.routes_of(model.device, dtype, head_size) for dtype in (torch.float32, torch.bfloat16)
+    )
     before = verify_model.left_padded_logits(model, rows)
+    autocast = torch.autocast(model.device.type, dtype=torch.bfloat16)
     with verify_model.in_float32(model):
         rows, exact = _exact(model, rows)
         if has_tree:
             score_trees(model)
         yield from _checks_of_model(model, rows, has_tree)
         if has_tree:
-            yield from verify_routes.check_exact(model, rows, exact, routes or _routes(model))
+            yield from verify_routes.check_exact(model, rows, exact, {**in_float32, "dense": dense_attention})
             yield verify_routes.check_fault_exact(model, rows, exact, fault)
-        if has_tree and compute == "bfloat16":
-            autocast = torch.autocast(model.device.type, dtype=torch.bfloat16)
-            with autocast:
-                chosen = routes or _routes(model)
-            kind = "autocast to bfloat16"
-            yield from verify_routes.check_rounded(model, rows, exact, chosen, fault, kind, autocast)
+            if compute == "bfloat16":
+                kind = "autocast to bfloat16"
+                yield from verify_routes.check_rounded(model, rows, exact, rounded, fault, kind, autocast)
+    if compute == "bfloat16":
+        yield verify_model.check_log_2(model, rows, by_tree() if has_tree else padded, "bfloat16 weights")
     if has_tree and compute == "bfloat16":
-        chosen = routes or _routes(model)
-        yield from verify_routes.check_rounded(model, rows, exact, chosen, fault, "bfloat16 weights", None)
+        yield from verify_routes.check_rounded(model, rows, exact, rounded, fault, "bfloat16 weights", None)
     if has_tree:
         yield verify_model.check_unchanged(before, verify_model.left_padded_logits(model, rows))
 
@@ -148,10 +155,3 @@ def _checks_of_model(model: Any, rows: Rows, has_tree: bool) -> Iterator[Finding
         yield verify_model.check_log_2(model, rows, forward, name)
         yield verify_model.check_equal_sides(model, rows, forward, name)
         yield from verify_model.check_invariance(model, rows, forward, name)
-
-
-def _routes(model: Any) -> dict[str, Route]:
-    device = model.device
-    is_autocast = torch.is_autocast_enabled(device.type)
-    dtype = torch.get_autocast_dtype(device.type) if is_autocast else model.dtype
-    return verify_routes.routes_of(device, dtype, verify_record.attention_shape(unwrapped(model).config)["head_size"])

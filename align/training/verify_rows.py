@@ -36,7 +36,8 @@ TEXT = (
     "The harbour of the old town lies where the river meets the sea. In spring, when the snow in the "
     "mountains melts, the water is brown and fast, and the fishermen wait at home for calmer days. My "
     "grandmother kept a small shop near the bridge: rope, lamps, tea, and a jar of sweets for the children "
-    "who carried her parcels. She could tell from the sound of the bell who had come in. 春天的河水很急，渔夫们在家里等着。 "
+    "who carried her parcels. She could tell from the sound of the bell who had come in. "
+    "春天的河水很急，渔夫们在家里等着。 "
     "She asked each of them the same three questions, wrote the answers into a blue notebook, and never told "
     "anyone why. When she died we found forty such books, one for each year, with the weather on the left "
     "page and what people had said about it on the right."
@@ -205,7 +206,7 @@ def relative(found: Gradients, expected: Gradients) -> float:
     """Norm of the difference of two gradients over the norm of the one expected."""
     both = [pair for pair in zip(found, expected, strict=True) if pair != (None, None)]
     difference = [_zero_or(one).to(_zero_or(other).device) - _zero_or(other) for one, other in both]
-    return norm(difference) / norm(expected)
+    return ratio(norm(difference), norm(expected))
 
 
 def norm(gradients: Gradients) -> float:
@@ -214,6 +215,11 @@ def norm(gradients: Gradients) -> float:
         float(torch.linalg.vector_norm(each, dtype=torch.float64)) ** 2 for each in gradients if each is not None
     ]
     return math.sqrt(sum(squares))
+
+
+def ratio(part: float, whole: float) -> float:
+    """NaN, which no check lets pass, where the whole is nothing."""
+    return part / whole if whole else math.nan
 
 
 def _zero_or(gradient: torch.Tensor | None) -> torch.Tensor:
