@@ -35,8 +35,8 @@ LOSS, GRADIENT = 1e-5, 5e-5
 SmolLM2's thirty layers differed by up to 4e-7 and 4.5e-6 on a CPU.
 """
 LOG_2 = 1e-6
-_OTHER_PARTS = ((4,), (3, 1), (2, 0))
-"""The groups of `PARTS` cut, ordered and packed in another way."""
+_CUTS = (((0, 1), (2, 3)), ((3,), (2, 0), (1,)))
+"""Four groups in micro-batches, and the same cut, ordered and packed in another way."""
 _MOST_PARAMETERS = {"cpu": 200_000_000, "cuda": 1_000_000_000}
 """Parameters of a model that is verified whole; of a larger one the first layers are taken, and at least two."""
 _MOST_TRAINED = 300_000_000
@@ -112,9 +112,8 @@ def check_equal_sides(model: Any, rows: Rows, forward: Forward, name: str) -> Fi
 
 def check_invariance(model: Any, rows: Rows, forward: Forward, name: str) -> list[Finding]:
     """One step of `sigmoid` and `sft`, cut into other micro-batches, ordered and packed otherwise."""
-    one = measure(model, rows, forward, PARTS, BOTH_COUNTS)
-    other = measure(model, rows, forward, _OTHER_PARTS, BOTH_COUNTS)
-    cut = f"a step in {len(PARTS)} micro-batches against {len(_OTHER_PARTS)} in another order, {name}"
+    one, other = (measure(model, rows, forward, cut, BOTH_COUNTS) for cut in _CUTS)
+    cut = f"a step in {len(_CUTS[0])} micro-batches against {len(_CUTS[1])} in another order, {name}"
     return [
         Finding("invariance", f"loss of {cut}", abs(one.loss - other.loss), LOSS),
         Finding("invariance", f"gradient of {cut}", relative(other.gradients, one.gradients), GRADIENT),

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 
+import peft
 import pytest
 import torch
 import transformers
@@ -95,6 +96,18 @@ def test_of_a_model_without_a_tree_padded_rows_are_verified_and_nothing_is_recor
     assert "the tree does not fit this model: its attention slides over" in capsys.readouterr().out
     assert {finding.name for finding in found.findings} >= {"log 2", "identical sides", "invariance"}
     assert not (tmp_path / "records").exists()
+
+
+# peft 0.21 asks transformers by the name that it used before 5.23
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+@pytest.mark.parametrize("compute", ["float32", "bfloat16"])
+def test_an_adapter_is_verified_with_its_base(tmp_path, tiny_model, compute):
+    settings = peft.LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    base = transformers.AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        peft.get_peft_model(base, settings).save_pretrained(tmp_path / "adapter")
+    assert verify(str(tmp_path / "adapter"), compute, records=tmp_path).record is not None
 
 
 def test_an_arithmetic_that_no_run_has_is_refused(tiny_model):
