@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from align.teachers.local import LocalTeacher
     from align.teachers.scripted import ScriptedTeacher
     from align.teachers.settings import TeacherSettings
+    from align.training.verify import Verification, verify
 
 _HOMES = {
     "BestOfBuilder": "align.data_builders.best_of",
@@ -97,11 +98,13 @@ _HOMES = {
     "Teacher": "align.teachers.base",
     "TeacherSettings": "align.teachers.settings",
     "Verdict": "align.judges.base",
+    "Verification": "align.training.verify",
     "VerifiedBuilder": "align.data_builders.verified",
     "calibrate": "align.judges.calibration",
     "convert": "align.data.convert",
     "estimate_noise": "align.evaluation.noise",
     "lint_rows": "align.data.lint",
+    "verify": "align.training.verify",
 }
 
 __all__ = [
@@ -152,11 +155,13 @@ __all__ = [
     "Teacher",
     "TeacherSettings",
     "Verdict",
+    "Verification",
     "VerifiedBuilder",
     "calibrate",
     "convert",
     "estimate_noise",
     "lint_rows",
+    "verify",
 ]
 
 

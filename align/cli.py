@@ -204,6 +204,25 @@ def review(
     raise typer.Exit(exit_code_of(command))
 
 
+@app.command()
+def verify(
+    model: Annotated[
+        str, typer.Argument(help="Any name that a recipe takes; left out, the embedded model.")
+    ] = "embedded:smollm2-135m",
+    compute: Annotated[str, typer.Option(help="Arithmetic of the runs to come: float32 or bfloat16.")] = "bfloat16",
+) -> None:
+    """Prove losses and the fast route on this machine, with its versions and a model; exit code 8 when one is wrong."""
+
+    def command() -> None:
+        if compute not in ("float32", "bfloat16"):
+            raise ConfigError(f"--compute must be float32 or bfloat16, but is {compute!r}")
+        from align.training.verify import verify as run_verification
+
+        run_verification(model, "float32" if compute == "float32" else "bfloat16")
+
+    raise typer.Exit(exit_code_of(command))
+
+
 @recipes.command("list")
 def list_recipes() -> None:
     """Name every shipped file, with its first line and its command."""

@@ -19,7 +19,7 @@ from align.training.objective import Objective, objective
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from trl import DPOConfig, DPOTrainer
+    from trl import DPOTrainer
 
     from align.training.forward_choice import Choice
     from align.training.preference_trainer import PreferenceTrainer
@@ -126,7 +126,8 @@ class DPORecipe(Recipe[DPOSettings]):
     def _preference_trainer(self, **arguments: Any) -> PreferenceTrainer:
         from align.training.preference_trainer import PreferencePath, PreferenceTrainer
 
-        self.forward = self._choose_forward(arguments["train_dataset"], arguments["args"])
+        model = self.policy()
+        self.forward = self.ranks.first(lambda: self._choose_forward(model, arguments["train_dataset"]))
         print(f"  {self.forward}")
         path = PreferencePath(
             objective=self.objective,
@@ -135,14 +136,23 @@ class DPORecipe(Recipe[DPOSettings]):
             tokens_per_forward=self.settings.tokens_per_forward,
             cache=self._reference_cache() if arguments["args"].precompute_ref_log_probs else None,
         )
-        return PreferenceTrainer(path, model=self.policy(), **arguments)
+        return PreferenceTrainer(path, model=model, **arguments)
 
-    def _choose_forward(self, dataset: Dataset, arguments: DPOConfig) -> Choice:
-        from align.training.forward_choice import choose_forward
+    def _choose_forward(self, model: Any, dataset: Dataset) -> Choice:
+        """The first process chooses for all: they must not compute differently."""
+        from align.training.forward_choice import Choice, choose_forward
         from align.training.preference_data import lengths
+        from align.training.tree_logprobs import why_no_tree
 
+        if self.settings.forward == "auto" and not isinstance(model, str) and (reason := why_no_tree(model)):
+            return Choice("padded", reason)
         return choose_forward(
-            lengths(dataset), self.model_config, self.settings.forward, arguments.per_device_train_batch_size
+            lengths(dataset),
+            self.model_config,
+            self.settings.forward,
+            self.settings.trainer.get("per_device_train_batch_size", 8),
+            compute=self.settings.compute,
+            model=self.settings.model,
         )
 
     def _reference_cache(self) -> ReferenceCache | None:

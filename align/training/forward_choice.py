@@ -1,17 +1,19 @@
 """Forward choice: whether a run encodes each prompt once (the tree) or pads plain rows, and why.
 
 The tree spares what prompts cost again and again. Where completions dwarf prompts that is next to nothing, and smaller
-matrix products and more calls eat it up.
+matrix products and more calls eat it up. On CUDA the tree runs by itself only where `align verify` has proved it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from align.errors import ConfigError
 from align.training.tree_support import supports
+from align.training.verify_record import Machine, verified
 
 Forward = Literal["tree", "padded"]
 LEAST_GAIN = 1.05
@@ -39,8 +41,13 @@ def choose_forward(
     config: Any,
     setting: Literal["auto", "tree", "padded"] = "auto",
     groups_per_batch: int = 1,
+    *,
+    machine: Machine | None = None,
+    compute: str = "bfloat16",
+    model: str = "MODEL",
+    records: Path | None = None,
 ) -> Choice:
-    """Decide from the model and from the lengths of the rows to train on.
+    """Decide from the model, the lengths of the rows to train on, and on CUDA from what `align verify` has recorded.
 
     Args:
         lengths: tokens of each group's (prompt, completions).
@@ -48,6 +55,10 @@ def choose_forward(
         setting: what the user asked for.
         groups_per_batch: groups that padded rows would be cut into batches of, in the order given; each row costs as
             much as the longest of its batch.
+        machine: that the run computes on; None: the GPU if there is one, else the CPU.
+        compute: arithmetic of the run, `float32` or `bfloat16`.
+        model: its name, for the command that a reason may advise.
+        records: folder of the records of `align verify`; None: in the user's cache.
 
     Raises:
         ConfigError: `tree` was asked for and does not fit the model.
@@ -67,6 +78,10 @@ def choose_forward(
     size = f"{prompts:,} prompt and {completions:,} completion tokens: padded rows would take {gain:.2f} times"
     if gain < LEAST_GAIN:
         return Choice("padded", f"{size} the tree's operations, and below {LEAST_GAIN} nothing is gained", gain)
+    machine = machine or Machine.of()
+    unproven = verified(config, machine, compute, model, records) if machine.kind == "cuda" else None
+    if unproven is not None:
+        return Choice("padded", unproven, gain)
     return Choice("tree", f"{size} the operations", gain)
 
 

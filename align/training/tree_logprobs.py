@@ -34,7 +34,7 @@ def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | No
         ConfigError: the tree does not fit the model (`tree_support`).
     """
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    reason = supports(base.config) or _unfit_adapter(model)
+    reason = why_no_tree(model)
     if reason is not None:
         raise ConfigError(f"forward: must be padded or auto for this model, but is tree: {reason}.")
     use_tree_attention(base)
@@ -63,6 +63,12 @@ def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | No
         return FusedCausalLMOutput(loss=-fields["log_probs"].mean(), **fields)
 
     base.forward = types.MethodType(forward, base)
+
+
+def why_no_tree(model: Any) -> str | None:
+    """Why a loaded model cannot take plans, or None."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return supports(base.config) or _unfit_adapter(model)
 
 
 def tree_forward(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields, replace
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 
@@ -43,15 +43,6 @@ def random_pairs(num_pairs: int, seed: int = 0, dtype: torch.dtype = torch.float
     )
 
 
-def exchanged(pairs: PairLogps) -> PairLogps:
-    """Chosen and rejected change places."""
-    return PairLogps(**{_other_side(one.name): getattr(pairs, one.name) for one in fields(pairs)})
-
-
 def rows(pairs: PairLogps, index: Any) -> PairLogps:
     """Some of the pairs, in the order given."""
     return replace(pairs, **{name: value[index] for name, value in vars(pairs).items() if value is not None})
-
-
-def _other_side(name: str) -> str:
-    return name.replace("chosen", "rejected") if "chosen" in name else name.replace("rejected", "chosen")

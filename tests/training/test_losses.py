@@ -14,28 +14,10 @@ from align.errors import ConfigError, DataError
 from align.training import losses
 from align.training.pair_logps import PairLogps
 from align.training.reference_free_losses import cpo, orpo, sft, simpo
+from align.training.verify_losses import AGAINST_REFERENCE, WITHOUT_REFERENCE, exchanged
 from tests.training import golden_losses
-from tests.training.pairs_of_logps import GOLDEN, exchanged, golden_pairs, random_pairs
+from tests.training.pairs_of_logps import GOLDEN, golden_pairs, random_pairs
 
-AGAINST_REFERENCE = {
-    "sigmoid": losses.sigmoid,
-    "cdpo_eps0.1": lambda pairs, beta: losses.sigmoid(pairs, beta, 0.1),
-    "cdpo_eps0.3": lambda pairs, beta: losses.sigmoid(pairs, beta, 0.3),
-    "robust_eps0.1": lambda pairs, beta: losses.robust(pairs, beta, 0.1),
-    "robust_eps0.3": lambda pairs, beta: losses.robust(pairs, beta, 0.3),
-    "hinge": losses.hinge,
-    "ipo_token_mean": lambda pairs, beta: losses.ipo(pairs, beta, "mean"),
-    "ipo_sum": lambda pairs, beta: losses.ipo(pairs, beta, "sum"),
-    "sigmoid_norm": losses.sigmoid_norm,
-    "apo_zero": losses.apo_zero,
-    "apo_down": losses.apo_down,
-}
-WITHOUT_REFERENCE = {
-    "simpo beta=2.0 gamma/beta=0.5": lambda pairs: simpo(pairs, 2.0, gamma_beta_ratio=0.5),
-    "simpo beta=2.5 gamma=1.375": lambda pairs: simpo(pairs, 2.5, gamma=1.375),
-    "orpo beta=0.1 (-lc + beta*-logsig(log odds))": lambda pairs: orpo(pairs, 0.1),
-    "cpo beta=0.1 (summed logps, no NLL)": lambda pairs: cpo(pairs, 0.1),
-}
 EVERY = {
     **{name: lambda pairs, f=f: f(pairs, 0.1) for name, f in AGAINST_REFERENCE.items()},
     **WITHOUT_REFERENCE,
