@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
 import sqlite3
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl import DPOTrainer
 
 from align.data.files import write_rows
 from align.data.pair import Candidate, Group, Message, PreferencePair
 from align.errors import ConfigError, DataError
 from align.recipes.dpo import DPORecipe
+from align.training.preference_trainer import PreferenceTrainer
 from tests.recipes.conftest import pair
 from tests.recipes.launching import LORA, metrics
 from tests.training import trees
@@ -69,7 +72,7 @@ LOSSES = {
     "ipo": ["trainer.loss_type=ipo"],
     "robust": ["trainer.loss_type=robust", "trainer.label_smoothing=0.2"],
     "apo_zero": ["trainer.loss_type=apo_zero"],
-    "sigmoid_norm": ["trainer.loss_type=sigmoid_norm", "trainer.beta=2.0"],
+    "sigmoid_norm": ["trainer.loss_type=sigmoid_norm", "trainer.beta=0.5"],
     "ld_alpha": ["trainer.ld_alpha=0.4"],
     "wpo": ["trainer.use_weighting=true"],
     "sft": ["trainer.loss_type=sft"],
@@ -94,7 +97,7 @@ def against_another(ragged, tiny_model, tmp_path):
 def test_the_first_step_logs_what_trl_logs(against_another, tmp_path, loss, forward):
     words = [*against_another, *LOSSES[loss]]
     expected = rows_of(StockRecipe, words, tmp_path)
-    assert abs(expected[0]["rewards/margins"]) > 1e-3
+    assert loss == "sft" or abs(expected[0]["rewards/margins"]) > 1e-3
     if loss == "sft":  # TRL computes rewards against a reference that the loss does not have
         expected = [{name: row[name] for name in row if not name.startswith("rewards/")} for row in expected]
     assert_equal(rows_of(DPORecipe, words, tmp_path, f"forward={forward}"), expected)
@@ -181,11 +184,11 @@ def as_pairs(one: Group, gap: float = 0.0):
             yield PreferencePair(one.prompt, better.messages, worse.messages, {})
 
 
-@pytest.mark.parametrize("gap", [0.0, 1.5])
-@pytest.mark.parametrize(("forward", "count"), [("tree", 2), ("tree", 4), ("padded", 4), ("tree", 8)])
+@pytest.mark.parametrize(
+    ("forward", "count", "gap"),
+    [("tree", 2, 0.0), ("tree", 4, 0.0), ("padded", 4, 0.0), ("tree", 4, 1.5), ("tree", 8, 1.5)],
+)
 def test_a_group_is_worth_its_pairs_one_by_one(words, tmp_path, forward, count, gap):
-    if count == 2 and gap:
-        pytest.skip("two scores, one apart")
     groups = [group(1, count), group(2, count)]
     pairs = [each for one in groups for each in as_pairs(one, gap)]
     write_rows(tmp_path / "groups.jsonl", groups)
@@ -306,3 +309,14 @@ def test_a_cache_that_is_damaged_or_of_another_model_is_said_and_not_used(cached
             database.execute("UPDATE completions SET logps = ? WHERE key = ?", (wrong, key))
     assert_equal(rows_of(DPORecipe, cached, tmp_path), expected)
     assert "differs by 1 nats a token from the reference; all is scored anew" in capsys.readouterr().out
+
+
+def test_the_private_methods_of_trl_that_are_replaced_are_as_they_were():
+    """Where this fails, read what TRL's own do now, and let `preference_trainer` follow."""
+    known = {
+        "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
+        "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
+    }
+    for name, parameters in known.items():
+        assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == parameters
+        assert list(inspect.signature(getattr(PreferenceTrainer, name)).parameters) == parameters
