@@ -24,6 +24,10 @@ from align.teachers.base import Teacher
 from align.teachers.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
+_MARK = re.compile("<<[0-9a-f]{16}")
+_SENTENCE_END = re.compile(r"(?<=[.:;。：；])\s*|\n+")
+_SHORTEST_ECHO = 12
+"""Characters; a shorter passage may stand in an answer by chance."""
 _TOKEN = re.compile(r"[㐀-鿿]|\w+|\S")
 
 
@@ -87,6 +91,9 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
             return Dropped("rejected_cut_off", f"finish reason {own.finish_reason}", {**meta, "text": own.text})
         request = revision_request(prompt.messages, own.text, self.settings.criteria, self.settings.examples)
         (revised,) = await self.teacher.complete(request, self.settings.revising.make())
+        if echo := echoed(revised.text, prompt.messages, own.text):
+            texts = {"text": own.text, "revised": revised.text}
+            return Dropped("revision_echoes_request", f"it repeats {echo!r}", {**meta, **texts})
         kept = share_kept(own.text, revised.text)
         if kept < self.settings.least_kept:
             texts = {"text": own.text, "revised": revised.text}
@@ -97,6 +104,14 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
 def share_kept(before: str, after: str) -> float:
     """2 M / T of Ratcliff and Obershelp's matching (difflib) over words and Chinese characters; 1 for equal texts."""
     return SequenceMatcher(None, _TOKEN.findall(before), _TOKEN.findall(after), autojunk=False).ratio()
+
+
+def echoed(revised: str, prompt: Messages, answer: str) -> str:
+    """The first passage of the request's own wording that a revision repeats, a mark or a sentence; "" if none."""
+    sentences = [part.strip() for text in _WORDINGS[language_of(prompt)] for part in _SENTENCE_END.split(text)]
+    passages = [*_MARK.findall(revised), *(one for one in sentences if "{" not in one and len(one) >= _SHORTEST_ECHO)]
+    known = answer + as_text(prompt)
+    return next((passage for passage in passages if passage in revised and passage not in known), "")
 
 
 def revision_request(
