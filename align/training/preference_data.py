@@ -52,21 +52,21 @@ def preference_dataset(
     from datasets import Dataset
 
     pairs = [_pairs(row, least_score_gap) for row in rows]
-    without = [place for place, found in zip(places, pairs, strict=True) if not found]
-    if without and (on_bad_rows == "fail" or len(without) == len(rows)):
-        raise DataError(
-            f"{without[0]}: a group must have two candidates whose scores differ by more than "
-            f"data.least_score_gap={least_score_gap:g}, but has none ({len(without)} of {len(rows)} rows). Lower it"
-            + (", or leave such rows out with data: {on_bad_rows: drop}." if len(without) < len(rows) else ".")
-        )
     kept = [index for index, found in enumerate(pairs) if found]
+    if len(kept) < len(rows) and (on_bad_rows == "fail" or not kept):
+        first = next(place for place, found in zip(places, pairs, strict=True) if not found)
+        raise DataError(
+            f"{first}: a group must have two candidates whose scores differ by more than "
+            f"data.least_score_gap={least_score_gap:g}, but has none ({len(rows) - len(kept)} of {len(rows)} rows). "
+            f"Lower it{', or leave such rows out with data: {on_bad_rows: drop}' if kept else ''}."
+        )
     kept_places = [places[index] for index in kept]
     encoded = encode([rows[index] for index in kept], tokenizer, kept_places)
     sides = [_sides(rows[index]) for index in kept]
     rules = TokenRules(tokenizer, end_ids, max_length)
     lengths, report = check_encoded(encoded, kept_places, sides, rules, on_bad_rows)
-    if without:
-        report = dataclasses.replace(report, dropped={**report.dropped, "no_pair": len(without)})
+    if len(kept) < len(rows):
+        report = dataclasses.replace(report, dropped={**report.dropped, "no_pair": len(rows) - len(kept)})
     numbers = list(lengths)
     columns = {
         "prompt_ids": nested_lists([[encoded[number].prompt_ids] for number in numbers]).flatten(),

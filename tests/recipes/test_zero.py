@@ -110,6 +110,16 @@ def test_processes_with_unequal_work_learn_what_one_learns(tiny_model, ragged_fi
     assert_equal(rows, expected)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tree_goes_through_checkpoints_under_zero_3(tiny_model, ragged_file, tmp_path, kind):
+    one, two = tmp_path / "one", tmp_path / "two"
+    more = [*KINDS[kind], "trainer.learning_rate=1e-5"]
+    expected, _ = run("python", "dpo", [*settings(tiny_model, ragged_file, one, 4), *more, "forward=padded"], one)
+    words = [*settings(tiny_model, ragged_file, two, 2), *more, "forward=tree", *STAGES["3"]]
+    rows, _ = run("deepspeed", "dpo", [*words, "trainer.gradient_checkpointing=true"], two)
+    assert_equal(rows, expected)
+
+
 @pytest.mark.parametrize("stage", ["2", "3"])
 def test_reference_log_probs_scored_before_training_are_the_same(tiny_model, ragged_file, tmp_path, stage, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
