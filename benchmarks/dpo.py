@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/dpo.py [--check] [--rounds N]
 
 SmolLM2-135M's shape with random weights, full fine-tuning in float32, one thread: collate, forward and backward through
-each trainer's own `training_step`. Process time, arms interleaved, medians. No ratio is printed unless all arms give the
-same loss and gradient norm. Prints the tables of docs/benchmarks.md; `--check` takes two shapes and fewer layers, and
-exits with 1 below its floors.
+each trainer's own `training_step`. Process time, arms interleaved, medians (TRL's default: one step). No ratio is
+printed unless all arms give the same loss and gradient norm. Prints the table of docs/benchmarks.md; `--check` takes two
+shapes and fewer layers, and exits with 1 below its floors.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ARMS = (
     Arm("TRL best settings with it", is_sorted=True),
     Arm("ours", is_ours=True),
 )
-FLOORS = {"256:64": (1.9, 1.25), "128:128": (1.5, 1.1)}
+FLOORS = {"256:64": (1.6, 1.15), "128:128": (1.35, 1.03)}
 """What `--check` wants against the second and the third arm, with 6 layers."""
 TOLERANCE = 2e-5
 """Absolute and relative: TRL adds up 5,000 nats in float32, to 2e-4 each, times a beta of 0.1."""
@@ -96,8 +96,8 @@ SHAPES = (
     pairs(512, 128),
     pairs(256, 256),
     pairs(128, 512),
-    ragged("ragged 4:1", 160, 40),
-    ragged("ragged 1:3", 40, 120),
+    ragged("ragged 4:1", 112, 28),
+    ragged("ragged 1:3", 32, 96),
     pairs(256, 64, num_completions=4),
     pairs(32, 512),
 )
@@ -146,9 +146,9 @@ def measure(shape: Shape, policy: Any, reference: Any, num_rounds: int, folder: 
         stepper = Stepper(arm, shape, policy, reference, folder / arm.name, given)
         look(stepper, found[arm.name])
         steppers.append(stepper)
-    for _ in range(num_rounds):
+    for number in range(num_rounds):
         results = {}
-        for stepper in steppers:
+        for stepper in steppers[number > 0 :]:  # the first is slow, and no claim stands on it: one round
             loss, seconds = timed(stepper.step)
             results[stepper.arm.name] = (loss, stepper.gradient_norm())
             found[stepper.arm.name].seconds.append(seconds)
@@ -161,7 +161,7 @@ def measure(shape: Shape, policy: Any, reference: Any, num_rounds: int, folder: 
 
 def check_same(shape: Shape, results: dict[str, tuple[float, float]]) -> None:
     for name, values in results.items():
-        for value, expected in zip(values, results[ARMS[0].name], strict=True):
+        for value, expected in zip(values, results[ARMS[-1].name], strict=True):
             if not abs(value - expected) <= TOLERANCE * (1 + abs(expected)):
                 print(f"{shape.name}: {name} differs, (loss, gradient norm) are {results}; no speed-up to report")
                 raise SystemExit(1)
@@ -170,24 +170,46 @@ def check_same(shape: Shape, results: dict[str, tuple[float, float]]) -> None:
 def ratio(found: dict[str, Found], arm: Arm) -> float:
     """Median over the rounds of an arm's time over ours."""
     ours = found[ARMS[-1].name].seconds
-    return median(theirs / mine for theirs, mine in zip(found[arm.name].seconds, ours, strict=True))
+    return median(theirs / mine for theirs, mine in zip(found[arm.name].seconds, ours, strict=False))
+
+
+HEADER = (
+    "prompt:completion",
+    "arm",
+    "s/step",
+    "times ours",
+    "reference once, s",
+    "GFLOP",
+    "head positions",
+    "saved MiB",
+    "peak MiB",
+)
+
+
+def print_row(*cells: str) -> None:
+    print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def print_rows(shape: Shape, found: dict[str, Found]) -> None:
     for arm in ARMS:
         each = found[arm.name]
-        name = arm.name if not arm.is_ours else f"{arm.name}: {each.forward}"
-        print(
-            f"| {shape.name} | {name} | {median(each.seconds):.1f} | {ratio(found, arm):.2f} | "
-            f"{each.reference_seconds or '':{'.1f' if each.reference_seconds else ''}} | {each.operations / 1e9:,.0f} | {each.positions:,} | {each.saved / 2**20:,.0f} | {each.peak / 2**20:,.0f} |",
-            flush=True,
+        print_row(
+            shape.name,
+            f"{arm.name}: {each.forward}" if arm.is_ours else arm.name,
+            f"{median(each.seconds):.1f}",
+            f"{ratio(found, arm):.2f}",
+            f"{each.reference_seconds:.1f}" if arm.is_precomputed else "each step",
+            f"{each.operations / 1e9:,.0f}",
+            f"{each.positions:,}",
+            f"{each.saved / 2**20:,.0f}",
+            f"{each.peak / 2**20:,.0f}",
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="two shapes, 6 layers; exit 1 below a floor")
-    parser.add_argument("--rounds", type=int, default=3, help="steps of each arm")
+    parser.add_argument("--rounds", type=int, default=3, help="steps of each arm but TRL's default")
     parser.add_argument("--only", default="", help="names of shapes, with commas")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -195,8 +217,8 @@ def main() -> None:
     shapes = [shape for shape in SHAPES if not options.only or shape.name in options.only.split(",")]
     if options.check:
         shapes = [pairs(256, 64), pairs(128, 128)]
-    print("| prompt:completion | arm | s/step | times ours | reference once, s | GFLOP | head positions | saved MiB | peak MiB |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print_row(*HEADER)
+    print_row(*["---"] * len(HEADER))
     lines, is_below = [], False
     for shape in shapes:
         with tempfile.TemporaryDirectory() as name:

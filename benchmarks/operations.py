@@ -15,6 +15,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from align.training.tree_varlen import torch_kernel
+
 aten = torch.ops.aten
 _ATTENTION = [
     getattr(aten, f"_scaled_dot_product_{kind}_attention{end}")
@@ -30,12 +32,8 @@ _ATTENTION = [
 def counter() -> FlopCounterMode:
     """A context; ask it for `get_total_flops()` afterwards. torch's own leaves out a CPU's attention and `addmm_`."""
     operators = list(_ATTENTION)
-    try:
-        import torch.nn.attention.varlen  # noqa: F401 - it defines them
-
+    if torch_kernel() is not None:
         operators += [torch.ops.torch_attn._varlen_attn, torch.ops.torch_attn._varlen_attn_backward]
-    except ImportError:
-        pass  # this torch has none, so nobody calls it
     formulas = {each: _attention(each) for each in operators}
     return FlopCounterMode(display=False, custom_mapping={**formulas, aten.addmm_: _addmm})
 
