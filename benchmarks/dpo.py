@@ -4,13 +4,14 @@
 
 SmolLM2-135M's shape with random weights, full fine-tuning in float32, one thread: collate, forward and backward through
 each trainer's own `training_step`. Process time, arms interleaved, medians (TRL's default: one step). No ratio is
-printed unless all arms give the same loss and gradient norm. Prints the table of docs/benchmarks.md; `--check` takes two
-shapes and fewer layers, and exits with 1 below its floors.
+printed unless all arms give the same loss and gradient norm. Prints the table of docs/benchmarks.md; `--check` takes
+two shapes and fewer layers, and exits with 1 below its floors.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import gc
 import os
 import random
@@ -27,7 +28,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from operations import HeadPositions, SavedBytes, counter, peak_bytes
-from preference_arms import Arm, Shape, Stepper, policy_and_reference
+from preference_arms import Arm, Shape, Stepper, move, random_model
 from transformers import LlamaConfig
 
 from align.training.prefix_tree import TreePlan
@@ -213,7 +214,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of shapes, with commas")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    policy, reference = policy_and_reference(config(6 if options.check else 30), torch.float32, torch.device("cpu"))
+    reference = random_model(config(6 if options.check else 30), torch.float32, torch.device("cpu"))
+    policy = copy.deepcopy(reference)
+    move(policy)
     shapes = [shape for shape in SHAPES if not options.only or shape.name in options.only.split(",")]
     if options.check:
         shapes = [pairs(256, 64), pairs(128, 128)]

@@ -12,7 +12,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset
@@ -41,6 +41,8 @@ class Arm:
     """The reference's log-probs are known; else its forward is part of each step, TRL's default."""
     is_sorted: bool = False
     """Rows of about the same length share a micro-batch."""
+    forward: Literal["auto", "tree", "padded"] = "auto"
+    """Of ours, as a recipe has it."""
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,25 @@ class Stepper:
     """A trainer of one arm with the rows of one shape."""
 
     def __init__(
-        self, arm: Arm, shape: Shape, policy: Any, reference: Any, folder: Path, arguments: dict[str, Any]
+        self,
+        arm: Arm,
+        shape: Shape,
+        policy: Any,
+        reference: Any,
+        folder: Path,
+        arguments: dict[str, Any],
+        lora: Any = None,
     ) -> None:
         """
         Args:
-            policy: a model, or a peft model; its weights are shared with it and its methods are not.
-            reference: the same; None: the policy without its adapter.
+            policy: a model; its weights are shared with it and its methods are not.
+            reference: the same; None: the policy as it is now.
             folder: where a trainer may write.
-            arguments: more for DPOConfig; None of a name leaves TRL's default.
+            arguments: more for DPOConfig.
+            lora: peft's settings; None: full fine-tuning.
         """
         self.arm = arm
         rows = shape.rows(policy.config.get_text_config().vocab_size)
-        self.num_completion_tokens, self.num_padded_positions = 0, 0
         if not arm.is_ours:
             rows = [_pair(row, *sides) for row in rows for sides in row["pairs"]]
         size = shape.groups_per_batch if arm.is_ours else shape.groups_per_batch * shape.num_pairs // len(shape.lengths)
@@ -107,7 +116,9 @@ class Stepper:
             **arguments,
         )
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-            self.trainer = self._build(DPOConfig(**given), Dataset.from_list(rows), policy, reference, shape, folder)
+            self.trainer = self._build(
+                DPOConfig(**given), Dataset.from_list(rows), policy, reference, shape, folder, lora
+            )
         if arm.is_precomputed:
             self.trainer.ref_model = None
         if arm.checkpointing:  # as `train` does
@@ -117,7 +128,7 @@ class Stepper:
         self.trainer.model_wrapped = self.model
 
     def _build(
-        self, given: DPOConfig, dataset: Dataset, policy: Any, reference: Any, shape: Shape, folder: Path
+        self, given: DPOConfig, dataset: Dataset, policy: Any, reference: Any, shape: Shape, folder: Path, lora: Any
     ) -> DPOTrainer:
         more = {
             "model": _sharing_weights(policy),
@@ -125,9 +136,10 @@ class Stepper:
             "args": given,
             "train_dataset": dataset,
             "processing_class": _tokenizer(),
+            "peft_config": lora,
         }
         if self.arm.is_ours:
-            choice = choose_forward(shape.lengths, policy.config, "auto", shape.groups_per_batch)
+            choice = choose_forward(shape.lengths, policy.config, self.arm.forward, shape.groups_per_batch)
             compute = "bfloat16" if given.bf16 else "float32"
             cache = ReferenceCache({"benchmark": shape.name}, folder / "reference")
             return PreferenceTrainer(PreferencePath(objective({}), choice.forward, compute, cache=cache), **more)
@@ -181,18 +193,22 @@ class Stepper:
         return sum(2 * len(batch) * (max(_length(rows[index]) for index in batch) - 1) for batch in self.batches)
 
 
-def policy_and_reference(config: Any, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
-    """Random weights at a fixed seed, and the same with a little noise; nothing is downloaded."""
+def random_model(config: Any, dtype: torch.dtype, device: torch.device) -> Any:
+    """Random weights at a fixed seed; nothing is downloaded."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
     with device:
-        reference = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
-    policy = copy.deepcopy(reference)
+        return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation="sdpa")
+
+
+def move(model: Any) -> None:
+    """A little noise on all weights that are trained, the same each time, as training would move them."""
+    torch.manual_seed(1)
     with torch.no_grad():
-        for weight in policy.parameters():
-            weight.add_(1e-4 * torch.randn_like(weight))
-    return policy, reference
+        for weight in model.parameters():
+            if weight.requires_grad:
+                weight.add_(1e-4 * torch.randn_like(weight))
 
 
 def _sharing_weights(model: Any) -> Any:
