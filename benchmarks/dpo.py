@@ -117,7 +117,9 @@ def look(stepper: Stepper, found: Found) -> None:
     saved, counted = SavedBytes(stepper.trainer.model), counter()
     positions = HeadPositions(stepper.trainer.model.get_output_embeddings())
     with positions, counted, saved:
-        found.peak = peak_bytes(stepper.step, torch.device("cpu"))
+        stepper.step()
+    stepper.clear()
+    found.peak = peak_bytes(stepper.step, torch.device("cpu"))  # by itself: the counter holds on to tensors
     stepper.clear()
     found.operations, found.saved = counted.get_total_flops(), saved.num_bytes
     if arm.is_precomputed:
@@ -211,10 +213,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="two shapes, 6 layers; exit 1 below a floor")
     parser.add_argument("--rounds", type=int, default=3, help="steps of each arm but TRL's default")
+    parser.add_argument("--layers", type=int, default=30, help="fewer are quicker; the LM head then weighs more")
     parser.add_argument("--only", default="", help="names of shapes, with commas")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    reference = random_model(config(6 if options.check else 30), torch.float32, torch.device("cpu"))
+    reference = random_model(config(6 if options.check else options.layers), torch.float32, torch.device("cpu"))
     policy = copy.deepcopy(reference)
     move(policy)
     shapes = [shape for shape in SHAPES if not options.only or shape.name in options.only.split(",")]
