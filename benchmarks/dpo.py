@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import gc
+import math
 import os
 import random
 import tempfile
@@ -41,8 +42,10 @@ ARMS = (
 )
 FLOORS = {"256:64": (1.6, 1.15), "128:128": (1.35, 1.03)}
 """What `--check` wants against the second and the third arm, with 6 layers."""
-TOLERANCE = 2e-5
-"""Absolute and relative: TRL adds up 5,000 nats in float32, to 2e-4 each, times a beta of 0.1."""
+TOLERANCE = 1e-5
+"""Relative; beside it what TRL loses by adding up nats in float32, see `lost_by_rounding`."""
+BETA = 0.1
+"""TRL's default."""
 
 
 @dataclass
@@ -163,11 +166,22 @@ def measure(shape: Shape, policy: Any, reference: Any, num_rounds: int, folder: 
 
 
 def check_same(shape: Shape, results: dict[str, tuple[float, float]]) -> None:
+    allowed = TOLERANCE + lost_by_rounding(shape)
     for name, values in results.items():
         for value, expected in zip(values, results[ARMS[-1].name], strict=True):
-            if not abs(value - expected) <= TOLERANCE * (1 + abs(expected)):
+            if not abs(value - expected) <= allowed * max(1.0, abs(expected)):
                 print(f"{shape.name}: {name} differs, (loss, gradient norm) are {results}; no speed-up to report")
                 raise SystemExit(1)
+
+
+def lost_by_rounding(shape: Shape) -> float:
+    """A unit in the last place of each of the four sums of a pair, times beta.
+
+    Tokens agree to 2e-6 nats. TRL adds up those of a completion in float32, where 2,800 nats are 2.4e-4 apart; ours in
+    float64. The loss, and by its factor the gradient, move by as much.
+    """
+    nats = max(max(each) for _, each in shape.lengths) * math.log(config().vocab_size)  # random weights know nothing
+    return BETA * 4 * 2.0 ** (math.floor(math.log2(nats)) - 23)
 
 
 def ratio(found: dict[str, Found], arm: Arm) -> float:
