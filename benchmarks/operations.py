@@ -93,7 +93,10 @@ class HeadPositions(TorchDispatchMode):
 
 
 class SavedBytes(torch.autograd.graph.saved_tensors_hooks):
-    """Counts the bytes that autograd keeps for the backward pass, each storage once and the weights not."""
+    """Counts the bytes that autograd keeps for the backward pass, each storage once and the weights not.
+
+    A storage is known by its address: of several micro-batches, what lies where something lay before is not added.
+    """
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._weights = {each.untyped_storage().data_ptr() for each in model.parameters()}
