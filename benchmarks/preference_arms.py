@@ -164,7 +164,7 @@ class Stepper:
             inputs = self.trainer._prepare_inputs(batch)
             if self.arm.is_ours:
                 for pack in inputs["packs"]:
-                    self.trainer.reference_logps(pack)
+                    self.trainer.models.reference_logps(pack)
             else:
                 self.trainer.compute_ref_log_probs(self.model, inputs)
 
