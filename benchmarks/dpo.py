@@ -29,8 +29,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
 from operations import HeadPositions, SavedBytes, counter, peak_bytes
-from preference_arms import Arm, Shape, Stepper, move, random_model
-from transformers import LlamaConfig
+from preference_arms import Arm, Shape, Stepper, move, random_model, smollm2_config
 
 from align.training.prefix_tree import TreePlan
 
@@ -60,22 +59,6 @@ class Found:
     peak: int = 0
     positions: int = 0
     forward: str = ""
-
-
-def config(num_layers: int = 30) -> LlamaConfig:
-    """SmolLM2-135M from its figures; nothing is downloaded."""
-    return LlamaConfig(
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=num_layers,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=8192,
-        rope_theta=100000.0,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-    )
 
 
 def pairs(prompt: int, completion: int, num_completions: int = 2) -> Shape:
@@ -183,7 +166,8 @@ def lost_by_rounding(shape: Shape) -> float:
     Tokens agree to 2e-6 nats. TRL adds up those of a completion in float32, where 2,800 nats are 2.4e-4 apart; ours in
     float64. The loss, and by its factor the gradient, move by as much.
     """
-    nats = max(max(each) for _, each in shape.lengths) * math.log(config().vocab_size)  # random weights know nothing
+    nats_a_token = math.log(smollm2_config().vocab_size)  # random weights know nothing
+    nats = max(max(each) for _, each in shape.lengths) * nats_a_token
     return BETA * 4 * 2.0 ** (math.floor(math.log2(nats)) - 23)
 
 
@@ -234,7 +218,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names of shapes, with commas")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    reference = random_model(config(6 if options.check else options.layers), torch.float32, torch.device("cpu"))
+    reference = random_model(smollm2_config(6 if options.check else options.layers), torch.float32, torch.device("cpu"))
     policy = copy.deepcopy(reference)
     move(policy)
     shapes = [shape for shape in SHAPES if not options.only or shape.name in options.only.split(",")]

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from transformers import LlamaConfig
 from trl import DPOConfig, DPOTrainer
 
 from align.training.forward_choice import choose_forward
@@ -67,6 +68,22 @@ class Shape:
     @property
     def num_pairs(self) -> int:
         return sum(len(each) * (len(each) - 1) // 2 for _, each in self.lengths)
+
+
+def smollm2_config(num_layers: int = 30) -> LlamaConfig:
+    """SmolLM2-135M from its figures; nothing is downloaded."""
+    return LlamaConfig(
+        vocab_size=49152,
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=num_layers,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        max_position_embeddings=8192,
+        rope_theta=100000.0,
+        rms_norm_eps=1e-5,
+        tie_word_embeddings=True,
+    )
 
 
 class StockTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from preference_arms import smollm2_config
 from torch.nn.functional import logsigmoid
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -54,24 +55,11 @@ class Shape:
 
 def build(num_layers: int) -> Any:
     """SmolLM2-135M from its figures, with fewer layers for `--check`; nothing is downloaded."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaForCausalLM
     from trl.trainer.utils import add_fused_lm_head
 
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=49152,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=num_layers,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        max_position_embeddings=8192,
-        rope_theta=100000.0,
-        rms_norm_eps=1e-5,
-        tie_word_embeddings=True,
-        attn_implementation="sdpa",
-    )
-    model = LlamaForCausalLM(config)
+    model = LlamaForCausalLM(smollm2_config(num_layers))
     add_fused_lm_head(model)
     assert score_completions_only(model, ("log_probs",))
     score_trees(model)

@@ -115,10 +115,10 @@ class DPORecipe(Recipe[DPOSettings]):
         from trl import DPOTrainer
 
         from align.training.logprobs import score_completions_only
+        from align.training.pack_scores import policy_outputs
 
         trainer = DPOTrainer(model=self.policy(), **arguments)
-        outputs = ("log_probs", "entropy", "mean_logits", "is_top1")
-        score_completions_only(trainer.model, (*outputs, "log_sum_sq_probs") if trainer.use_weighting else outputs)
+        score_completions_only(trainer.model, policy_outputs(trainer.use_weighting))
         if trainer.ref_model is not None:
             score_completions_only(trainer.ref_model, ("log_probs",))
         return trainer

@@ -16,8 +16,13 @@ from align.training.score_margins import score_margins
 from align.training.tree_logprobs import tree_forward
 from align.training.wpo import aligned_logps, wpo_weights
 
-METRIC_FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
+_METRIC_FIELDS = ("log_probs", "entropy", "mean_logits", "is_top1")
 """Fields that the logged metrics need, as TRL names them."""
+
+
+def policy_outputs(use_weighting: bool) -> tuple[str, ...]:
+    """Fields that are asked of the policy, as TRL names them."""
+    return (*_METRIC_FIELDS, "log_sum_sq_probs") if use_weighting else _METRIC_FIELDS
 
 
 def score_pack(model: Any, pack: Pack, outputs: tuple[str, ...] = ("log_probs",)) -> dict[str, torch.Tensor]:

@@ -12,12 +12,14 @@ from trl.trainer.utils import use_adapter
 
 from align.training.forward_choice import Forward
 from align.training.logprobs import score_completions_only
-from align.training.pack_scores import METRIC_FIELDS, score_pack
+from align.training.pack_scores import policy_outputs, score_pack
 from align.training.packs import Pack
 from align.training.prefix_tree import TokenGroup
 from align.training.tree_logprobs import score_trees
 
 if TYPE_CHECKING:
+    from trl import DPOTrainer
+
     from align.training.preference_trainer import PreferenceTrainer
 
 
@@ -46,7 +48,7 @@ class PreferenceModels:
 
     @property
     def _fields(self) -> tuple[str, ...]:
-        return (*METRIC_FIELDS, "log_sum_sq_probs") if self._trainer.use_weighting else METRIC_FIELDS
+        return policy_outputs(self._trainer.use_weighting)
 
     def policy_fields(self, model: Any, pack: Pack) -> dict[str, torch.Tensor]:
         """Fields of shape [M] under the policy, with gradient unless the caller switched it off."""
@@ -58,7 +60,7 @@ class PreferenceModels:
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad(), self._without_checkpointing(), self._adapter():
+            with torch.no_grad(), self._without_checkpointing(), reference_adapter(self._trainer):
                 return score_pack(self._reference(), pack)["log_probs"].detach()
         finally:
             model.train(was_training)
@@ -91,11 +93,13 @@ class PreferenceModels:
         )
         return context
 
-    def _adapter(self) -> contextlib.AbstractContextManager[Any]:
-        model = self._trainer.accelerator.unwrap_model(self._trainer.model)
-        if self._trainer.ref_model is not None or not hasattr(model, "peft_config"):
-            return contextlib.nullcontext()
-        context: contextlib.AbstractContextManager[Any] = use_adapter(
-            model, adapter_name="ref" if "ref" in model.peft_config else None
-        )
-        return context
+
+def reference_adapter(trainer: DPOTrainer) -> contextlib.AbstractContextManager[Any]:
+    """What TRL enters for a reference that is the policy: the frozen copy of the adapter, or no adapter."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.ref_model is not None or not hasattr(model, "peft_config"):
+        return contextlib.nullcontext()  # a model of its own; or full training before its first step
+    context: contextlib.AbstractContextManager[Any] = use_adapter(
+        model, adapter_name="ref" if "ref" in model.peft_config else None
+    )
+    return context

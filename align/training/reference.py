@@ -8,14 +8,13 @@ the model gets worse.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
-from trl.trainer.utils import use_adapter
 
 from align.errors import RefusedError
 from align.training.health import ROW
+from align.training.preference_models import reference_adapter
 from align.training.preference_trainer import PreferenceTrainer
 from align.training.probe import Probe, measure
 from align.training.reference_logps import KEPT_TOLERANCES
@@ -64,18 +63,8 @@ def check_reference(trainer: DPOTrainer, compute: str, num_rows: int = 8) -> flo
 
 def probe_reference(trainer: DPOTrainer, rows: Sequence[Sequence[int]], compute: str) -> Probe:
     """Score rows of token ids under the reference, the way training uses it."""
-    if trainer.ref_model is not None:
-        return measure(trainer, trainer.ref_model, rows, compute, nullcontext())
-    return measure(trainer, trainer.model_wrapped, rows, compute, _without_policy_adapter(trainer))
-
-
-def _without_policy_adapter(trainer: DPOTrainer) -> AbstractContextManager[Any]:
-    """What TRL enters for the reference: the frozen copy of the adapter, or no adapter."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    if not hasattr(model, "peft_config"):
-        return nullcontext()  # full training before its first step: the policy is the reference
-    context: AbstractContextManager[Any] = use_adapter(model, "ref" if "ref" in model.peft_config else None)
-    return context
+    model = trainer.model_wrapped if trainer.ref_model is None else trainer.ref_model
+    return measure(trainer, model, rows, compute, reference_adapter(trainer))
 
 
 def _batch(trainer: DPOTrainer, num_rows: int) -> dict[str, Any]:

@@ -68,16 +68,16 @@ def check_losses(against_reference: Mapping[str, Loss] | None = None, pairs: Pai
         pairs: to exchange sides of, float64; None: those of the golden file.
     """
     functions = AGAINST_REFERENCE if against_reference is None else against_reference
-    golden, expected = _golden()
-    pairs = golden if pairs is None else pairs
+    at_golden, expected = golden()
+    pairs = at_golden if pairs is None else pairs
     return [
-        _golden_values(functions, golden, expected),
+        _golden_values(functions, at_golden, expected),
         _exchanged_loss(functions, pairs),
         _antisymmetry(functions, pairs),
     ]
 
 
-def _golden() -> tuple[PairLogps, dict[str, Any]]:
+def golden() -> tuple[PairLogps, dict[str, Any]]:
     """The file's pairs, and its values: by `beta=…` and name, without a reference by name alone."""
     text = resources.files("align.training").joinpath("golden_losses.json").read_text(encoding="utf-8")
     content = json.loads(text)

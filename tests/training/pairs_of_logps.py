@@ -10,21 +10,14 @@ from typing import Any
 import torch
 
 from align.training.pair_logps import PairLogps
+from align.training.verify_losses import golden
 
 GOLDEN = json.loads(resources.files("align.training").joinpath("golden_losses.json").read_text(encoding="utf-8"))
 
 
 def golden_pairs() -> PairLogps:
     """The four pairs of `golden_losses.json`, float64."""
-    inputs = {name: torch.tensor(values, dtype=torch.float64) for name, values in GOLDEN["inputs"].items()}
-    return PairLogps(
-        chosen_logps_B=inputs["policy_chosen"],
-        rejected_logps_B=inputs["policy_rejected"],
-        num_chosen_tokens_B=inputs["len_chosen"],
-        num_rejected_tokens_B=inputs["len_rejected"],
-        ref_chosen_logps_B=inputs["ref_chosen"],
-        ref_rejected_logps_B=inputs["ref_rejected"],
-    )
+    return golden()[0]
 
 
 def random_pairs(num_pairs: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> PairLogps:
