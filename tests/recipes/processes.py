@@ -146,6 +146,8 @@ class Watcher:
         """Phases of the kind to let pass."""
         self.num_events = self.at_event = 0
         self.is_done = False
+        self.lock = threading.RLock()
+        """Held from a look at the phase to the signal, so that the phase cannot end in between."""
 
     def watch(self, recipe_class: Any) -> Any:
         """The recipe, under the same name, watched."""
@@ -159,7 +161,8 @@ class Watcher:
                 self._enter(STEP)
 
             def on_step_end(_, *args: Any, **kwargs: Any) -> None:
-                self.phase = ANY
+                with self.lock:
+                    self.phase = ANY
 
         class Watched(recipe_class):
             def build_trainer(_) -> Any:
@@ -181,7 +184,12 @@ class Watcher:
             self._strike_after(self.random.uniform(0, self.blow.within))
 
     def _see(self, event: str, args: tuple[Any, ...]) -> None:
-        if self.is_done or event not in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+        if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"):
+            with self.lock:
+                self._see_files(event, args)
+
+    def _see_files(self, event: str, args: tuple[Any, ...]) -> None:
+        if self.is_done:
             return
         if self.blow.phase == FINISH:
             self._see_finish(str(args[0]))
@@ -242,8 +250,9 @@ class Watcher:
         phase = self.phase
 
         def now() -> None:
-            if not self.is_done and (self.phase == phase or self.blow.phase == ANY):
-                self._strike()
+            with self.lock:
+                if not self.is_done and (self.phase == phase or self.blow.phase == ANY):
+                    self._strike()
 
         thread = threading.Timer(seconds, now)
         thread.daemon = True
