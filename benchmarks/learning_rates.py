@@ -52,8 +52,8 @@ def main() -> None:
     rates = [word for word in arguments.words if "=" not in word] or ["1e-5", "3e-5", "1e-4"]
     with tempfile.TemporaryDirectory() as name:
         if arguments.check:
-            margin, _ = row("1e-4", ["trainer.max_steps=12", *more], Path(name), num_prompts=8)
-            print(f"margin {margin:.3f} after 12 steps")
+            margin, _ = row("1e-4", ["trainer.max_steps=24", *more], Path(name), num_prompts=8)
+            print(f"margin {margin:.3f} after 24 steps")
             raise SystemExit(0 if margin > 0 else 1)
         for rate in rates:
             row(rate, more, Path(name), num_prompts=60)

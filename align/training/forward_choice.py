@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from align.errors import ConfigError
+from align.training.model_facts import attention_shape
 from align.training.tree_support import supports
 from align.training.verify_record import Machine, verified
 
@@ -114,15 +115,13 @@ def _operations(config: Any, tokens: float, pairs: float, scored: float) -> floa
         pairs: of a query and a key that it sees.
         scored: positions that reach the LM head, whose logits are computed again in the backward pass.
     """
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // heads
-    projections = 2 * heads * head_size + 2 * getattr(text, "num_key_value_heads", heads) * head_size
+    text, shape = config.get_text_config(), attention_shape(config)
+    projections = 2 * (shape.heads + shape.key_heads) * shape.head_size
     width = text.intermediate_size
     if getattr(text, "num_experts_per_tok", None):
         width = text.num_experts_per_tok * text.moe_intermediate_size
     weights = text.num_hidden_layers * text.hidden_size * (projections + 3 * width)
-    attention = text.num_hidden_layers * 2 * heads * head_size
+    attention = text.num_hidden_layers * 2 * shape.heads * shape.head_size
     head = text.hidden_size * text.vocab_size
     return float(2 * (3 * weights * tokens + 3.5 * attention * pairs + 4 * head * scored))
 

@@ -14,6 +14,7 @@ import torch
 from trl.trainer.utils import FusedCausalLMOutput
 
 from align.training.head import score_positions
+from align.training.model_facts import unwrapped
 
 ALTERED_LOGITS = (
     "final_logit_softcapping",
@@ -36,8 +37,7 @@ def score_completions_only(model: Any, outputs: tuple[str, ...], temperature: fl
     Returns:
         Whether the model was wrapped: on a CPU, and plain logits.
     """
-    model = getattr(model, "module", model)  # of a DeepSpeed engine
-    model = model.get_base_model() if hasattr(model, "get_base_model") else model
+    model = unwrapped(model)
     config = model.config.get_text_config()
     if model.device.type != "cpu" or any(getattr(config, name, None) is not None for name in ALTERED_LOGITS):
         return False

@@ -16,6 +16,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from align.errors import ConfigError
 from align.training.head import score_positions
+from align.training.model_facts import attention_shape, unwrapped
 from align.training.prefix_tree import TreePlan
 from align.training.tree_attention import Route, best_route, use_tree_attention
 from align.training.tree_support import supports
@@ -33,7 +34,7 @@ def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | No
     Raises:
         ConfigError: the tree does not fit the model (`tree_support`).
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    base = unwrapped(model)
     reason = why_no_tree(model)
     if reason is not None:
         raise ConfigError(f"forward: must be padded or auto for this model, but is tree: {reason}.")
@@ -67,8 +68,7 @@ def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | No
 
 def why_no_tree(model: Any) -> str | None:
     """Why a loaded model cannot take plans, or None."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return supports(base.config) or _unfit_adapter(model)
+    return supports(unwrapped(model).config) or _unfit_adapter(model)
 
 
 def tree_forward(
@@ -122,6 +122,4 @@ def _unfit_adapter(model: Any) -> str | None:
 def _route(model: Any) -> Route:
     device = model.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
-    config = model.config.get_text_config()
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return best_route(model.device, dtype, head_size)
+    return best_route(model.device, dtype, attention_shape(model.config).head_size)

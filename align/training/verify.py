@@ -19,13 +19,14 @@ import align
 from align.errors import RefusedError
 from align.models import EMBEDDED, load_model, load_tokenizer, resolve
 from align.training import verify_model, verify_record, verify_routes
+from align.training.model_facts import attention_shape, unwrapped
 from align.training.tree_attention import Route
 from align.training.tree_dense import dense_attention
 from align.training.tree_logprobs import score_trees, why_no_tree
 from align.training.verify_finding import Finding
 from align.training.verify_losses import check_losses
 from align.training.verify_record import Machine
-from align.training.verify_rows import Measured, Rows, by_tree, measure, padded, rows_of, unwrapped
+from align.training.verify_rows import Measured, Rows, by_tree, measure, padded, rows_of
 
 OFFSET = 3.0
 """Nats between the references of one completion and the next, so that each pair has a margin of its own."""
@@ -115,7 +116,7 @@ def _findings(
 ) -> Iterator[Finding]:
     """Every check in the order of its line."""
     yield from check_losses()
-    head_size = verify_record.attention_shape(unwrapped(model).config)["head_size"]
+    head_size = attention_shape(unwrapped(model).config).head_size
     in_float32, rounded = (
         routes or verify_routes.routes_of(model.device, dtype, head_size) for dtype in (torch.float32, torch.bfloat16)
     )

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from align.training.model_facts import unwrapped
 from align.training.prefix_tree import TokenGroup
 from align.training.verify_finding import Finding
 from align.training.verify_rows import (
@@ -25,7 +26,6 @@ from align.training.verify_rows import (
     norm,
     ratio,
     relative,
-    unwrapped,
 )
 
 LOSS, GRADIENT = 1e-5, 5e-5

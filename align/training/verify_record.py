@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import trl
 import align
 from align.errors import StorageError
 from align.records import digest, write_json
+from align.training.model_facts import attention_shape
 
 
 @dataclass(frozen=True)
@@ -89,18 +90,6 @@ def forget(config: Any, machine: Machine, compute: str, records: Path | None = N
     _file(_facts(config, machine, compute), records).unlink(missing_ok=True)
 
 
-def attention_shape(config: Any) -> dict[str, int]:
-    """Heads, key heads, head size and hidden size."""
-    text = config.get_text_config()
-    heads = text.num_attention_heads
-    return {
-        "heads": heads,
-        "key_heads": getattr(text, "num_key_value_heads", None) or heads,
-        "head_size": getattr(text, "head_dim", None) or text.hidden_size // heads,
-        "hidden_size": text.hidden_size,
-    }
-
-
 def _facts(config: Any, machine: Machine, compute: str) -> dict[str, Any]:
     return {
         "align": align.__version__,
@@ -111,7 +100,7 @@ def _facts(config: Any, machine: Machine, compute: str) -> dict[str, Any]:
         "capability": machine.capability,
         "compute": compute,
         "model_type": config.model_type,
-        **attention_shape(config),
+        **asdict(attention_shape(config)),
     }
 
 

@@ -17,6 +17,7 @@ import torch
 from align.training.global_loss import GlobalCounts, global_loss
 from align.training.head import score_positions
 from align.training.loss_terms import loss_terms
+from align.training.model_facts import unwrapped
 from align.training.objective import Objective, objective
 from align.training.pair_logps import PairLogps
 from align.training.prefix_tree import TokenGroup, plan_tree
@@ -195,11 +196,6 @@ def _share(
     pairs = _pairs(groups, sums, [rows.reference[number] for number in part])
     share = global_loss(loss_terms(pairs, goal), rows.counts)
     return share, [Logps(*each) for each in zip(tokens, sums, strict=True)]
-
-
-def unwrapped(model: Any) -> Any:
-    """The model of transformers inside a peft model, or the model itself."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def relative(found: Gradients, expected: Gradients) -> float:
