@@ -48,6 +48,8 @@ ALLOWED = {
         *FOUNDATION,
     },
 }
+SUBCLASSES_OF_HEAVY = {"align.teachers._key_values"}
+"""Modules that hold subclasses of transformers' classes; whoever needs them imports them inside a function."""
 HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}
 
 
@@ -97,8 +99,11 @@ def test_a_module_imports_only_what_its_layer_may(path):
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_heavy_libraries_are_imported_inside_functions(path):
-    if layer(path) != "training":
-        assert not {name.split(".")[0] for name in imported(path, only_top_level=True)} & HEAVY
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    found = imported(path, only_top_level=True)
+    assert not found & SUBCLASSES_OF_HEAVY
+    if layer(path) != "training" and name not in SUBCLASSES_OF_HEAVY:
+        assert not {name.split(".")[0] for name in found} & HEAVY
 
 
 def test_setup_cfg_lists_every_package():

@@ -16,7 +16,7 @@ from difflib import SequenceMatcher
 from pydantic import BaseModel, Field
 
 from align.data.data_block import as_text, block, language_of, mark_for
-from align.data.instruction import Instruction, Text
+from align.data.instruction import Example, Instruction, Text
 from align.data.pair import Dropped, Message, Messages, PreferencePair, Prompt
 from align.data_builders.base import DataBuilder
 from align.data_builders.settings import BuilderSettings
@@ -78,8 +78,9 @@ class ReviseBuilder(DataBuilder[ReviseSettings]):
         self.teacher = self.asked(self._given_teacher or self.settings.teacher, ledger)
 
     def instructions(self) -> dict[str, Instruction]:
-        """The criteria: a small teacher repeats them instead of meeting them."""
-        return {"criteria": Instruction(system=self.settings.criteria)}
+        """Criteria and examples: a small teacher repeats them instead of revising."""
+        shown = [Example(user=one.prompt, assistant=one.revised) for one in self.settings.examples]
+        return {"criteria": Instruction(system=self.settings.criteria, examples=shown)}
 
     async def label(self, prompt: Prompt) -> PreferencePair | Dropped:
         """Ask the student, then the teacher about its answer."""

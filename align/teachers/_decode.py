@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from align.teachers._draw import draw_tokens
+from align.teachers._prompt_heads import Head, Ids, PromptHeads
 from align.teachers.base import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import DynamicCache, PreTrainedModel
+    from transformers import PreTrainedModel
+
+    from align.teachers._key_values import KeyValues
 
 PREFILL_TOKENS = 1024
 """Prompt tokens, padding included, that are encoded in one forward while the other rows wait."""
@@ -68,22 +71,25 @@ class DecodeBatch:
         self.rows: list[Row] = []
         self._model = model
         self._end_ids = end_ids
-        self._cache: DynamicCache | None = None
+        self._cache: KeyValues | None = None
+        self._heads = PromptHeads()
 
     def admit(self, rows: Sequence[Row]) -> None:
-        """Encode the prompts of new rows, equal ones once, and let the rows join."""
-        by_prompt: dict[tuple[int, ...], list[Row]] = {}
+        """Encode the prompts of new rows, equal ones and equal beginnings once, and let the rows join."""
+        by_prompt: dict[Ids, list[Row]] = {}
         for row in rows:
             by_prompt.setdefault(tuple(row.prompt_ids), []).append(row)
-        parts = [] if self._cache is None else [self._cache]
-        for prompts in _prefill_groups(list(by_prompt)):
-            part = self._prefill([prompt[:-1] for prompt in prompts])
+        parts = []
+        for prompts, part in self._encoded(sorted(by_prompt)):
             sources = [index for index, prompt in enumerate(prompts) for _ in by_prompt[prompt]]
             if len(sources) > len(prompts):
-                _select(part, sources)
+                part.repeat(sources)
             parts.append(part)
             self.rows += [row for prompt in prompts for row in by_prompt[prompt]]
-        self._cache = _join(parts)
+        if self._cache is None:
+            self._cache = parts.pop(0)
+        if parts:
+            self._cache.join(parts)
 
     def step(self) -> None:
         """Draw one token for every row."""
@@ -107,28 +113,54 @@ class DecodeBatch:
 
     def remove(self, leaving: Sequence[Row]) -> None:
         """Take out rows, and the columns that only they needed."""
-        if not leaving:
-            return
-        kept = [index for index, row in enumerate(self.rows) if row not in leaving]
-        self.rows = [self.rows[index] for index in kept]
-        if not kept:
-            self._cache = None
-        elif self._cache is not None:
-            _select(self._cache, kept, width=max(row.num_cached for row in self.rows))
+        gone = [index for index, row in enumerate(self.rows) if row in leaving]
+        left = len(self.rows) - len(gone)
+        if left == 0:
+            self.rows, self._cache = [], None
+        elif gone and self._cache is not None:
+            last = [index for index in range(left, len(self.rows)) if index not in gone]
+            moved = list(zip(gone, last, strict=False))
+            for to, source in moved:
+                self.rows[to] = self.rows[source]
+            self.rows = self.rows[:left]
+            self._cache.leave(moved, left, width=max(row.num_cached for row in self.rows))
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> DynamicCache:
-        """Encode prompts (without their last token) that see nothing of each other."""
+    def _encoded(self, prompts: Sequence[Ids]) -> Iterator[tuple[list[Ids], KeyValues]]:
+        """Groups of prompts and their caches. One that begins as others do goes alone, and leaves its head to them."""
+        by_head: dict[tuple[Head | None, int], list[Ids]] = {}
+        for index, prompt in enumerate(prompts):
+            head, covered = self._heads.longest(prompt)
+            shared = self._heads.worth_keeping(prompt, prompts[index + 1 : index + 2])
+            if shared > covered:
+                cache = self._prefill([prompt], head, covered)
+                self._heads.keep(prompt[:shared], cache)
+                yield [prompt], cache
+            else:
+                by_head.setdefault((head, covered), []).append(prompt)
+        for (head, covered), each in by_head.items():
+            for group in _prefill_groups(each, covered):
+                yield group, self._prefill(group, head, covered)
+
+    def _prefill(self, prompts: Sequence[Ids], head: Head | None, covered: int) -> KeyValues:
+        """Encode prompts, all but their last token; the first `covered` of each come from `head`."""
         import torch
-        from transformers import DynamicCache
 
-        cache = DynamicCache()
-        width = max(len(ids) for ids in prompts)
-        ids_B_T = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in prompts])
-        mask_B_T = torch.arange(width) >= width - torch.tensor([len(ids) for ids in prompts])[:, None]
-        self._forward(ids_B_T, mask_B_T, (mask_B_T.cumsum(1) - 1).clamp(min=0), cache)
+        from align.teachers._key_values import KeyValues
+
+        cache = head.start(covered, len(prompts)) if head else KeyValues()
+        rests = [prompt[covered:-1] for prompt in prompts]
+        width = max(len(ids) for ids in rests)
+        missing_B = width - torch.tensor([len(ids) for ids in rests])
+        ids_B_T = torch.tensor([[0] * (width - len(ids)) + list(ids) for ids in rests])
+        mask_B_T = torch.arange(width) >= missing_B[:, None]
+        positions_B_T = covered + (mask_B_T.cumsum(1) - 1).clamp(min=0)
+        mask_B_S = torch.cat([mask_B_T.new_ones(len(prompts), covered), mask_B_T], dim=1)
+        self._forward(ids_B_T, mask_B_S, positions_B_T, cache)
+        if covered and missing_B.any():
+            cache.close_gaps(covered, missing_B)
         return cache
 
-    def _forward(self, ids_B_T: Tensor, mask_B_S: Tensor, positions_B_T: Tensor, cache: DynamicCache) -> Tensor:
+    def _forward(self, ids_B_T: Tensor, mask_B_S: Tensor, positions_B_T: Tensor, cache: KeyValues) -> Tensor:
         """Logits of the last column, [B, V] float32. The new columns' keys and values are added to `cache`."""
         import torch
 
@@ -146,43 +178,13 @@ class DecodeBatch:
         return logits_B_V
 
 
-def _prefill_groups(prompts: list[tuple[int, ...]]) -> Iterator[list[tuple[int, ...]]]:
-    """Prompts of about equal length together, at most `PREFILL_TOKENS` with their padding."""
-    group: list[tuple[int, ...]] = []
+def _prefill_groups(prompts: Sequence[Ids], covered: int) -> Iterator[list[Ids]]:
+    """Prompts of about equal length together; behind the first `covered`, at most `PREFILL_TOKENS` with padding."""
+    group: list[Ids] = []
     for prompt in sorted(prompts, key=len):
-        if group and (len(group) + 1) * len(prompt) > PREFILL_TOKENS:
+        if group and (len(group) + 1) * (len(prompt) - covered) > PREFILL_TOKENS:
             yield group
             group = []
         group.append(prompt)
     if group:
         yield group
-
-
-def _select(cache: DynamicCache, rows: Sequence[int], width: int | None = None) -> None:
-    """Keep these rows, in this order, and their last `width` columns (None: all)."""
-    import torch
-
-    for layer in cache.layers:
-        index_B = torch.tensor(rows, device=layer.keys.device)
-        first = 0 if width is None else layer.keys.shape[2] - width
-        layer.keys = layer.keys[:, :, first:].index_select(0, index_B)
-        layer.values = layer.values[:, :, first:].index_select(0, index_B)
-
-
-def _join(parts: Sequence[DynamicCache]) -> DynamicCache:
-    """Rows of all parts under each other, their last columns in line."""
-    import torch
-    from torch.nn.functional import pad
-    from transformers import DynamicCache
-
-    if len(parts) == 1:
-        return parts[0]
-    width = max(part.get_seq_length() for part in parts)
-    joined = DynamicCache()
-    for index in range(len(parts[0].layers)):
-        layers = [part.layers[index] for part in parts]
-        missing = [(0, 0, width - layer.keys.shape[2], 0) for layer in layers]
-        keys = torch.cat([pad(layer.keys, columns) for layer, columns in zip(layers, missing, strict=True)])
-        values = torch.cat([pad(layer.values, columns) for layer, columns in zip(layers, missing, strict=True)])
-        joined.update(keys, values, index)
-    return joined

@@ -1,12 +1,12 @@
 """Local teacher: a model in this process that answers many calls at once.
 
-Calls may come from any event loop. One thread decodes off the loop; whenever an answer is finished, the next waiting
-one takes its place in the batch. Every answer has random numbers of its own, so in float32 it does not depend on
-which others are in the batch (in bfloat16 rounding can tip it).
+Calls may come from any event loop. One thread decodes off the loop; when answers are finished, waiting ones take their
+places in the batch, and what many prompts begin with is encoded once. Every answer has random numbers of its own, so in
+float32 it does not depend on which others are in the batch (in bfloat16 rounding can tip it).
 
 Why not transformers' continuous batching (5.23): it has one seed for all requests and draws with the global generator,
 so an answer depends on its neighbours, and greedy and sampled requests cannot share a manager. It runs on a CPU, but
-wrote 115 tokens/s where this writes 211 (batch 16) to 276 (batch 32): SmolLM2-135M, bfloat16, two cores.
+wrote 115 tokens/s where this wrote 211 (batch 16) to 276 (batch 32): SmolLM2-135M, bfloat16, two cores.
 """
 
 from __future__ import annotations

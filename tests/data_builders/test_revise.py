@@ -111,3 +111,10 @@ def test_examples_are_shown_as_turns_and_criteria_that_are_repeated_leave_no_pai
     with pytest.raises(DataError, match="chosen_leaks_instruction 1"):
         builder.run()
     assert asked == [["user", "assistant", "user"]]
+
+
+def test_a_revision_that_is_an_example_of_the_request_leaves_no_pair(tmp_path):
+    revised = "A glacier is a large body of ice that moves slowly downhill."
+    examples = f"examples=[{{prompt: What is a glacier?, answer: '{revised} It is cold.', revised: '{revised}'}}]"
+    with pytest.raises(DataError, match="chosen_leaks_instruction 1"):
+        build(tmp_path, revised, examples, "least_kept=0")
