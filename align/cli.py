@@ -143,7 +143,7 @@ def lint(
 def ledger(
     file: Annotated[Path, typer.Argument(help="The ledger of a dataset, data/ledger.sqlite for example.")],
     export: Annotated[
-        Path | None, typer.Option(help="Write every recorded answer to this file, as JSON lines.")
+        Path | None, typer.Option(help="Write every recorded answer to this new file, as JSON lines.")
     ] = None,
 ) -> None:
     """Show what teachers were paid, by run, model and day, and what has an unknown outcome."""
@@ -253,15 +253,15 @@ def copy_recipe(
     """Copy a shipped file to edit it. An existing file is never overwritten."""
 
     def command() -> None:
+        from align.data.whole_file import must_be_new, whole_file
         from align.shipped import shipped_file
 
         source = shipped_file(name)
         path = target or Path(name)
         path = path / source.name if path.is_dir() else path
-        if path.exists():
-            raise ConfigError(f"{path}: is there already; name another file")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        must_be_new(path)
+        with whole_file(path) as file:
+            file.write(source.read_bytes())
         typer.echo(f"copied to {path}")
 
     raise typer.Exit(exit_code_of(command))

@@ -4,6 +4,9 @@ config.yaml    the settings, defaults included     run.json       versions, fing
 metrics.jsonl  every logged row, with its attempt  result.json    what came out
 exit.json      how it ended                        model/         the trained weights or adapter
 README.md      the model card
+
+`run.json` says `made_by: align`, and that is the mark of a run folder: one that is not empty and has no such mark is
+somebody else's, and nothing in it is touched.
 """
 
 from __future__ import annotations
@@ -26,6 +29,10 @@ from align.records import differences, digest, disk_may_refuse, read_json, write
 from align.redact import redact, redact_command
 from align.yaml_file import write_yaml
 
+_RECORD, _LOCK = "run.json", "lock"
+_MARK = {"made_by": "align"}
+_OWNER = "process "
+"""Beginning of what stands in the lock."""
 _PACKAGES = (
     "align-recipes",
     "torch",
@@ -64,22 +71,21 @@ class RunFolder:
             anyway: take a folder in which another run finished or saved, to train its checkpoint further.
 
         Raises:
-            ConfigError: when another run finished or saved in the folder; nothing in it is changed.
+            ConfigError: when the folder is not a run's, or another run finished or saved in it; nothing is changed.
             RefusedError: when another process is writing into it.
         """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
+        folder, lock = _take(path)
         settings, identity = redact(settings), redact(identity)
         key = digest(identity)
-        before = read_json(folder / "run.json")
-        is_finished = bool(before) and read_json(folder / "exit.json").get("code") == 0
-        if is_finished and before["identity"] == key:
+        before = read_json(folder / _RECORD)
+        is_same = before.get("identity") == key
+        is_finished = read_json(folder / "exit.json").get("code") == 0
+        if is_finished and is_same:
             os.close(lock)
             return None
-        if before and before["identity"] != key and not anyway and (is_finished or _has_checkpoints(folder)):
+        if not is_same and not anyway and (is_finished or _has_checkpoints(folder)):
             os.close(lock)
-            lines = "\n  ".join(differences(before["identity_of"], identity))
+            lines = "\n  ".join(differences(before.get("identity_of", {}), identity))
             raise ConfigError(
                 f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different now:"
                 f"\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all the same "
@@ -88,13 +94,13 @@ class RunFolder:
         _cut_half_line(folder / "metrics.jsonl")
         (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
         run = cls(folder, before.get("attempt", 0) + 1, lock)
-        with disk_may_refuse(folder / "config.yaml", len(json.dumps(settings))):
-            write_yaml(folder / "config.yaml", dict(settings))
+        write_yaml(folder / "config.yaml", dict(settings))
         run._write_record(key, identity)
         return run
 
     def _write_record(self, key: str, identity: Mapping[str, Any]) -> None:
         record = {
+            **_MARK,
             "attempt": self.attempt,
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
             "command": command(),
@@ -104,7 +110,7 @@ class RunFolder:
             "identity": key,
             "identity_of": identity,
         }
-        write_json(self.path / "run.json", record)
+        write_json(self.path / _RECORD, record)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; it is on disk when this returns."""
@@ -139,14 +145,14 @@ class RunFolder:
         """Record in `exit.json` that a run ended before it took its folder, unless a finished run or another is in it.
 
         For launched runs, whose launcher may replace the exit code.
+
+        Raises: as `open`.
         """
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
+        folder, lock = _take(path)
         if read_json(folder / "exit.json").get("code") == 0:
             os.close(lock)
         else:
-            cls(folder, read_json(folder / "run.json").get("attempt", 0), lock).finish(code, message)
+            cls(folder, read_json(folder / _RECORD).get("attempt", 0), lock).finish(code, message)
 
 
 def versions() -> dict[str, str]:
@@ -203,11 +209,59 @@ def _cut_half_line(path: Path) -> None:
         os.truncate(path, data.rfind(b"\n") + 1)
 
 
+def _take(path: str) -> tuple[Path, int]:
+    """The folder, new or a run's, with its mark in place, and the descriptor of its lock."""
+    folder = Path(path)
+    try:
+        _must_be_ours(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = _lock(folder)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise ConfigError(
+            f"output_dir: {folder} must be a folder that a run can write into, but {error.filename}: {error.strerror}; "
+            "choose another output_dir"
+        ) from error
+    if not (folder / _RECORD).exists():
+        write_json(folder / _RECORD, _MARK)
+    return folder, lock
+
+
+def _must_be_ours(folder: Path) -> None:
+    """Nothing is written into a folder that no run has made; one that is new or empty may become a run's.
+
+    Raises:
+        ConfigError: with what lies in the folder.
+    """
+    if not folder.exists():
+        return
+    others = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir() if not _is_left_by_a_start(file))
+    try:
+        record = read_json(folder / _RECORD)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{folder / _RECORD}: must be the record of a run, but cannot be read ({error}); choose another output_dir"
+        ) from error
+    is_ours = record.get("made_by") == _MARK["made_by"] or "identity_of" in record  # runs before the mark had only that
+    if others and not is_ours:
+        shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")
+        raise ConfigError(
+            f"output_dir: {folder} must be new, empty or the folder of a run, but holds {shown} and no {_RECORD} that "
+            "align wrote; nothing in it was changed. Choose another output_dir."
+        )
+
+
+def _is_left_by_a_start(file: Path) -> bool:
+    """What a start that was killed before it could set its mark leaves behind."""
+    if file.name == _LOCK:
+        return file.is_file() and (not file.stat().st_size or file.read_bytes().startswith(_OWNER.encode()))
+    return file.name.startswith(f".{_RECORD}.")
+
+
 def _lock(folder: Path) -> int:
     """A record lock: gone with its process however that ends, not inherited by children, seen across NFS clients."""
     import fcntl  # not on Windows, where rows can be built all the same
 
-    number = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+    number = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -216,8 +270,8 @@ def _lock(folder: Path) -> int:
         raise RefusedError(
             f"{folder}: {owner} is writing into this folder; wait for it, or choose another output_dir"
         ) from error
-    owner = f"process {os.getpid()} on {socket.gethostname()}\n"
-    with disk_may_refuse(folder / "lock", len(owner)):
+    owner = f"{_OWNER}{os.getpid()} on {socket.gethostname()}\n"
+    with disk_may_refuse(folder / _LOCK, len(owner)):
         os.ftruncate(number, 0)
         os.write(number, owner.encode())
     return number

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
+from align.records import write_text
 
 _FULL_WIDTH_KEY = re.compile(r"^\s*(?:- )?([A-Za-z_][\w.]*)\s*：")
 
@@ -82,7 +83,9 @@ def parse_value(text: str) -> Any:
 
 
 def write_yaml(path: Path, data: Any) -> None:
-    """Write plain data as YAML, keys in the order given."""
+    """Write plain data as YAML, keys in the order given; a reader sees the old file or the new one."""
+    from io import StringIO
+
     from ruamel.yaml import YAML
 
     writer = YAML(typ="safe", pure=True)
@@ -90,8 +93,9 @@ def write_yaml(path: Path, data: Any) -> None:
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # the stub says None, its first value
     writer.allow_unicode = True
     writer.width = 120
-    with path.open("w", encoding="utf-8") as file:
-        writer.dump(data, file)
+    text = StringIO()
+    writer.dump(data, text)
+    write_text(path, text.getvalue())
 
 
 def _loader() -> Any:

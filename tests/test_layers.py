@@ -17,7 +17,7 @@ FOUNDATION = {"errors", "yaml_file", "installed", "config", "command_line", "dot
 ALLOWED = {
     "errors": set(),
     "redact": set(),
-    "yaml_file": {"errors"},
+    "yaml_file": {"errors", "records"},
     "installed": {"errors"},
     "config": {"errors", "yaml_file", "installed"},
     "command_line": {"config", "errors", "redact"},

@@ -21,8 +21,8 @@ from align.data.labelled import LabelledCompletion, PartnerFinder, as_labelled
 from align.data.message import RowError
 from align.data.pair import Demonstration, PreferencePair
 from align.data.parquet import parquet_values, write_columns
-from align.data.whole_file import whole_file
-from align.errors import ConfigError, DataError, StorageError
+from align.data.whole_file import must_be_new, whole_file
+from align.errors import DataError, StorageError
 
 SUFFIXES = (".jsonl", ".json", ".parquet")
 
@@ -68,8 +68,7 @@ def convert(
     source, target = existing_file(source, SUFFIXES), Path(target)
     writer = target_format(to)
     check_name(target, SUFFIXES)
-    if target.exists():
-        raise ConfigError(f"{target}: is there already; name another file")
+    must_be_new(target)
     if to == LLAMA_FACTORY:
         check_entry(target)
     values, first = _peeked(_values(source), source)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from align.errors import StorageError
+from align.errors import ConfigError, StorageError
 
 
 @contextmanager
@@ -39,6 +39,16 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write to another folder"
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}; {todo} and repeat") from error
     _sync_folder(target.parent)
+
+
+def must_be_new(path: Path) -> None:
+    """For commands whose output never takes the place of anything, be it a file, a folder or a link.
+
+    Raises:
+        ConfigError: something stands there.
+    """
+    if os.path.lexists(path):
+        raise ConfigError(f"{path}: is there already; name another file")
 
 
 def _sync_folder(folder: Path) -> None:

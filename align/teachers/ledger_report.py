@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.data.whole_file import must_be_new, whole_file
 from align.teachers.budget import in_words
 from align.teachers.ledger_store import connect
 
@@ -85,11 +87,19 @@ def unknown_outcomes(path: str | Path) -> list[UnknownOutcome]:
 
 
 def export(path: str | Path, target: str | Path) -> int:
-    """Write every recorded answer and failed call as a line of JSON; returns how many."""
+    """Write every recorded answer and failed call as a line of JSON to a new file; returns how many.
+
+    Raises:
+        ConfigError: there is no such ledger, or the target is there already; nothing is written then.
+        StorageError: the disk or the file system refuses.
+    """
+    rows, target = _rows(path, _ANSWERS), Path(target)
+    first = next(rows, None)  # the ledger can be read, before anything is made
+    must_be_new(target)
     num_rows = 0
-    with Path(target).open("w", encoding="utf-8") as file:
-        for row in _rows(path, _ANSWERS):
-            file.write(json.dumps(_exported(row), ensure_ascii=False) + "\n")
+    with whole_file(target) as file:
+        for row in itertools.chain([first] if first else [], rows):
+            file.write(json.dumps(_exported(row), ensure_ascii=False).encode() + b"\n")
             num_rows += 1
     return num_rows
 

@@ -159,17 +159,18 @@ def connect(path: Path, is_read_only: bool = False) -> sqlite3.Connection:
         raise ConfigError(f"ledger {path}: there is no such file")
     mode = "ro" if is_read_only else "rwc"
     address = f"file:{path.absolute().as_posix().replace('%', '%25').replace('?', '%3f').replace('#', '%23')}"
-    database = sqlite3.connect(
-        f"{address}?mode={mode}", uri=True, timeout=60, isolation_level=None, check_same_thread=False
-    )
+    database = None
     try:
+        database = sqlite3.connect(
+            f"{address}?mode={mode}", uri=True, timeout=60, isolation_level=None, check_same_thread=False
+        )
         _prepare(database, path, is_read_only)
-    except sqlite3.DatabaseError as error:
-        database.close()
+    except (sqlite3.DatabaseError, ConfigError) as error:
+        if database is not None:
+            database.close()
+        if isinstance(error, ConfigError):
+            raise
         raise ConfigError(f"ledger {path}: must be a ledger of align, but cannot be read as one ({error})") from error
-    except ConfigError:
-        database.close()
-        raise
     return database
 
 

@@ -81,8 +81,8 @@ class Checkpoints:
             _sync(self.folder)
 
     def rotate(self, keep: int | None, best: str | None) -> None:
-        """Remove all but the newest `keep` checkpoints (None: keep all) and the best one."""
-        for path in self._folders()[: -keep if keep else 0]:
+        """Remove all but the newest `keep` checkpoints and the best one; None, 0 or less keep all, as in transformers."""
+        for path in self._folders()[: -keep if keep and keep > 0 else 0]:
             if best is None or path.name != Path(best).name:
                 (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets
                 shutil.rmtree(path)

@@ -254,6 +254,22 @@ def test_harmless_changes_resume_and_take_effect(stopped, tmp_path):
     assert kept == {"checkpoint-4", "checkpoint-8", "checkpoint-10"}
 
 
+@pytest.mark.parametrize("keep", [-1, 0])
+def test_a_limit_that_means_all_to_transformers_keeps_every_checkpoint(words, tmp_path, keep):
+    train(SFTRecipe, words, "trainer.save_strategy=steps", "trainer.save_steps=1", f"trainer.save_total_limit={keep}")
+    kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert kept == {f"checkpoint-{step}" for step in range(1, 11)}
+
+
+def test_training_into_the_folder_of_the_model_changes_nothing_in_it(words, tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "mine" / "model")
+    before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    for folder in ("mine", "mine/model"):
+        with pytest.raises(ConfigError, match="must be new, empty or the folder of a run"):
+            train(SFTRecipe, words, f"model={tmp_path}/mine/model", f"output_dir={tmp_path / folder}")
+    assert {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()} == before
+
+
 def test_a_second_process_on_the_same_folder_is_refused_by_the_name_of_the_first(words, tmp_path):
     halted = start_apart("align.recipes.sft.SFTRecipe", words, tmp_path / "output", Blow(STEP, 0, signal.SIGSTOP))
     halted.wait_for_blow()

@@ -268,6 +268,36 @@ def test_spending_is_summed_by_run_model_and_day_and_answers_are_exported(tmp_pa
     assert (row["text"], row["answered_by"], row["cost"], row["temperature"]) == ("Paris", "m-0731", 7, 0.7)
 
 
+@pytest.mark.parametrize("target", ["l", "pairs.jsonl", "link", "folder", "dangling"])
+def test_an_export_takes_the_place_of_nothing(tmp_path, target):
+    bought(tmp_path / "l", call())
+    (tmp_path / "pairs.jsonl").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "l")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "folder").mkdir()
+    before = (tmp_path / "l").read_bytes()
+    with pytest.raises(ConfigError, match=f"{target}: is there already; name another file"):
+        export(tmp_path / "l", tmp_path / target)
+    assert ((tmp_path / "l").read_bytes(), (tmp_path / "pairs.jsonl").read_text()) == (before, "mine")
+    assert export(tmp_path / "l", tmp_path / "new.jsonl") == 1
+
+
+@pytest.mark.parametrize("ledger", ["typo", "other", "folder"])
+def test_an_export_of_what_is_no_ledger_makes_no_file(tmp_path, ledger):
+    (tmp_path / "other").write_text("no database at all" * 99)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ConfigError):
+        export(tmp_path / ledger, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_an_export_that_the_disk_refuses_leaves_nothing(tmp_path):
+    bought(tmp_path / "l", call())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        export(tmp_path / "l", tmp_path / "file" / "out.jsonl")
+
+
 @pytest.mark.parametrize("content", [b"no database at all, just some text" * 99, None], ids=["text", "other database"])
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path, content):
     path = tmp_path / "l"
