@@ -6,9 +6,14 @@ Public names are loaded on first use, so that `import align` costs next to nothi
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other spin by default, and beside one other busy process a step takes 2.7 times as long
+# (`benchmarks/busy_core.py`). Read once, when torch is loaded, so it stands before everything that could load it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from align.data.convert import convert

@@ -81,7 +81,7 @@ class Checkpoints:
             _sync(self.folder)
 
     def rotate(self, keep: int | None, best: str | None) -> None:
-        """Remove all but the newest `keep` checkpoints and the best one; None, 0 or less keep all, as in transformers."""
+        """Remove all but the newest `keep` checkpoints and the best one; as in transformers, None, 0 or -1 keep all."""
         for path in self._folders()[: -keep if keep and keep > 0 else 0]:
             if best is None or path.name != Path(best).name:
                 (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets

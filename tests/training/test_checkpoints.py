@@ -169,7 +169,14 @@ def test_when_none_is_valid_there_is_none(checkpoints):
 
 @pytest.mark.parametrize(
     ("keep", "best", "kept"),
-    [(1, None, [6]), (2, None, [4, 6]), (None, None, [2, 4, 6]), (0, None, [2, 4, 6]), (-1, None, [2, 4, 6]), (1, "x/checkpoint-2", [2, 6])],
+    [
+        (1, None, [6]),
+        (2, None, [4, 6]),
+        (None, None, [2, 4, 6]),
+        (0, None, [2, 4, 6]),
+        (-1, None, [2, 4, 6]),
+        (1, "x/checkpoint-2", [2, 6]),
+    ],
 )
 def test_rotation_keeps_the_newest_and_the_best(checkpoints, keep, best, kept):
     save(checkpoints.folder, 6)
