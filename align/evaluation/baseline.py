@@ -30,7 +30,7 @@ class Baseline:
     @property
     def shortcoming(self) -> str:
         """What its flaws, of which there must be some, keep it from showing."""
-        return f"a lead over {self.name} cannot show more than imitation: {'; '.join(self.flaws)}"
+        return f"a lead over {self.name} would not show that more than imitation helped: {'; '.join(self.flaws)}"
 
 
 @dataclass(frozen=True)

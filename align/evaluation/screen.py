@@ -32,7 +32,7 @@ def print_plan(
     print(f"comparing {names}: {num_prompts} held-out prompts, {settings.samples} answers each")
     print(f"  smallest detectable difference: {smallest:.0%} of answers (80 % power, 95 % intervals)", flush=True)
     if baseline is not None and baseline.flaws:
-        print(f"  {baseline.shortcoming}", flush=True)
+        Console(highlight=False).print(_indented(baseline.shortcoming))
 
 
 def print_rates(rates: Mapping[str, Estimate]) -> None:
@@ -48,14 +48,16 @@ def print_result(result: Comparison, folder: Path) -> None:
     console.print(_table(result))
     num_candidates = min(NUM_CANDIDATES, len(result.prompts))
     for note in (
-        f"relevance: own prompt ranks first among {num_candidates} · distinct-3: over equal numbers of words",
+        f"relevance: own prompt ranks first among {num_candidates}",
+        "distinct-3: over equal numbers of words",
         "general text: nats a token",
-        "style strength: how strongly the instruction's style shows (nats), no sign of quality",
+        "style strength: how strongly the instruction's style shows (nats), not quality",
     ):
         console.print(note, style="dim")
     _print_worst(console, result)
     name = result.trained
-    console.print(f"\n{name} against base: {result.over_base}   win rate {_rate(result.wins_over_base)}", markup=False)
+    console.print(f"\n{name} against base: {result.over_base}", markup=False)
+    console.print(f"  win rate {_rate(result.wins_over_base)}, a tie counts one half", markup=False)
     if result.baseline is not None:
         console.print(f"{name} against {result.baseline.name}: {result.over_baseline}", markup=False)
     console.print()
@@ -71,7 +73,7 @@ def _print_verdict(console: Console, verdict: Verdict, name: str) -> None:
     colour = "green" if verdict.word == "helped" else "red" if is_bad else "yellow"
     console.print(f"verdict: {word}{beside}", style=f"bold {colour}", markup=False)
     for reason in verdict.reasons:
-        console.print(Padding(Text(f"- {reason}"), (0, 0, 0, 2)))
+        console.print(_indented(f"- {reason}"))
 
 
 def _table(result: Comparison) -> Table:
@@ -106,10 +108,14 @@ def _print_worst(console: Console, result: Comparison) -> None:
         score = scores[n][0]
         flags = [f"skill {score:g}" if score is not None else "not scored"]
         flags += [] if relevant[n] else ["does not belong to its prompt"]
-        console.print(Text(f"  {result.prompts[n].messages[-1].content}", style="bold"))
-        console.print(
-            Text(f"    {' '.join(answers[n][0].text.split())[:300]}"), Text(f"    [{', '.join(flags)}]", "dim")
-        )
+        console.print(_indented(result.prompts[n].messages[-1].content, 2, "bold"))
+        console.print(_indented(" ".join(answers[n][0].text.split())[:300], 4))
+        console.print(_indented(f"[{', '.join(flags)}]", 4, "dim"))
+
+
+def _indented(text: str, columns: int = 2, style: str = "") -> Padding:
+    """A paragraph that stays indented where it wraps."""
+    return Padding(Text(text, style), (0, 0, 0, columns), expand=False)
 
 
 def _rate(rate: Estimate) -> str:
