@@ -80,7 +80,7 @@ def _table(result: Comparison) -> Table:
     table = Table(title="what each arm does on held-out prompts", title_justify="left")
     table.add_column("")
     for arm in result.arms:
-        table.add_column(arm.name, justify="right")
+        table.add_column(Text(arm.name), justify="right")
     rows = {
         "skill": [f"{result.rates[arm.name].value:.0%}" for arm in result.arms],
         "  95 % interval": [_bounds(result.rates[arm.name]) for arm in result.arms],

@@ -106,19 +106,20 @@ def test_an_sft_run_on_another_file_is_no_control_though_it_learned_as_many_toke
 
 
 def test_a_dpo_run_as_baseline_is_not_called_sft(trained, capsys):
-    shutil.copytree(trained / "dpo", trained / "other")
+    shutil.copytree(trained / "dpo", trained / "[b]other")
     try:
-        result = compare(str(trained / "dpo"), ["samples=1", f"sft={trained / 'other'}"])
+        result = compare(str(trained / "dpo"), ["samples=1", f"sft={trained / '[b]other'}"])
     finally:
-        shutil.rmtree(trained / "other")
-    assert [arm.name for arm in result.arms] == ["base", "base + instruction", "DPO other", "DPO dpo"]
+        shutil.rmtree(trained / "[b]other")
+    assert [arm.name for arm in result.arms] == ["base", "base + instruction", "DPO [b]other", "DPO dpo"]
     shown = capsys.readouterr().out
     assert "SFT" not in shown.replace("SFTRecipe", "")
     before, _, after = shown.partition("what each arm does")
-    said = "a lead over DPO other would not show that more than imitation helped: its recipe is DPORecipe"
+    said = "a lead over DPO [b]other would not show that more than imitation helped: its recipe is DPORecipe"
     assert said in " ".join(before.split()), "before anything is generated"
     assert said in " ".join(after.split())
-    assert "DPO dpo against DPO other: +0.0 points" in after
+    assert "DPO dpo against DPO [b]other: +0.0 points" in after
+    assert "[b]other" in after.partition("worst answers")[0], "a folder's name is no markup"
 
 
 @pytest.mark.parametrize("columns", ["80", "200"])
