@@ -1,4 +1,4 @@
-"""align: preference data from a teacher, training on it, and proof that it helped.
+"""align: preference data from a teacher, training on it, and proof of whether it helped.
 
 Public names are loaded on first use, so that `import align` costs next to nothing and loads no torch.
 """

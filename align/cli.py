@@ -12,7 +12,7 @@ from align.errors import ConfigError
 
 app = typer.Typer(
     name="align",
-    help="Preference data from a teacher, training on it, and proof that it helped.",
+    help="Preference data from a teacher, training on it, and proof of whether it helped.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

@@ -88,7 +88,7 @@ def cells(name: str, num_pairs: int, building_s: float, training_s: float, found
     shares = [f"{found['rates'][arm]['value']:.0%}" for arm in ("base", "SFT", "DPO")]
     differences = [
         f"{100 * one['value']:+.0f} [{100 * one['low']:+.0f}, {100 * one['high']:+.0f}]"
-        for one in (found["over_base"], found["over_sft"])
+        for one in (found["over_base"], found["over_baseline"])
     ]
     times = [f"{building_s / 60:.1f}", f"{training_s / 60:.1f}"]
     return "| " + " | ".join([name, str(num_pairs), *times, *shares, *differences, found["verdict"]]) + " |"

@@ -1,6 +1,6 @@
 """Compare: shows on held-out prompts what a training run did, beside what it must be measured against.
 
-Four arms: base · base with the instruction in its prompt (the ceiling) · SFT on the same chosen side · the run.
+Four arms: base · base with the instruction in its prompt (the ceiling) · SFT, or another run as baseline · the run.
 Everything lands in `RUN/comparison/`: `answers.jsonl`, `comparison.json`.
 
     align compare runs/short-dpo
@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from align.data.instruction import Instruction
 from align.data.pair import Prompt, as_dicts
 from align.errors import ConfigError
 from align.evaluation.arms import Answers, Arm, answer
+from align.evaluation.baseline import Baseline, TrainedRun, arm_names, flaws
 from align.evaluation.measures import Measures, measure, skill_scores
 from align.evaluation.settings import CompareSettings
 from align.evaluation.statistics import (
@@ -33,11 +33,11 @@ from align.evaluation.statistics import (
     win_rate_by_prompt,
 )
 from align.evaluation.verdict import Verdict, damage, decide
-from align.records import read_json, write_json, write_text
+from align.records import write_json, write_text
 from align.teachers.base import Sampling
 from align.yaml_file import read_yaml
 
-BASE, CEILING, SFT = "base", "base + instruction", "SFT"
+BASE, CEILING = "base", "base + instruction"
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Comparison:
     """Arm → mean skill, clustered by prompt."""
     measures: dict[str, Measures]
     over_base: Estimate
-    over_sft: Estimate | None
+    baseline: Baseline | None
+    over_baseline: Estimate | None
     wins_over_base: Estimate
     """Win rate of the run against base, prompt by prompt, a tie counting one half."""
     verdict: Verdict
@@ -72,7 +73,7 @@ class _Plan:
     prompts: list[Prompt]
     good: Instruction
     compute: str
-    is_sft_equal: bool
+    baseline: Baseline | None
 
 
 def compare(run: str, words: Sequence[str] = ()) -> Comparison:
@@ -83,22 +84,21 @@ def compare(run: str, words: Sequence[str] = ()) -> Comparison:
         words: `key=value` for that section, `samples=4` for example.
 
     Raises:
-        ConfigError: when the run or its SFT arm is not finished, or the dataset folder is not a builder's.
+        ConfigError: when the run or its baseline is not finished, or the dataset folder is not a builder's.
     """
     from align.evaluation import screen
 
     plan = _plan(Path(run), words)
     settings = plan.settings
-    screen.print_plan(
-        plan.arms, len(plan.prompts), settings, minimum_detectable_effect(len(plan.prompts), settings.samples)
-    )
+    smallest = minimum_detectable_effect(len(plan.prompts), settings.samples)
+    screen.print_plan(plan.arms, len(plan.prompts), settings, smallest, plan.baseline)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     answers = answer(plan.arms, plan.prompts, sampling, settings.samples, plan.compute, settings.batch_size)
     reward = settings.check.load()
     scores = {arm.name: asyncio.run(skill_scores(reward, plan.prompts, answers[arm.name])) for arm in plan.arms}
     screen.print_rates({name: clustered_mean(rows) for name, rows in scores.items()})
     measures = measure(plan.arms, answers, plan.prompts, plan.good, plan.compute)
-    result = conclude(plan.arms, plan.prompts, answers, scores, measures, plan.is_sft_equal)
+    result = conclude(plan.arms, plan.prompts, answers, scores, measures, plan.baseline)
     _write(plan.folder, result, settings)
     screen.print_result(result, plan.folder)
     return result
@@ -110,12 +110,12 @@ def conclude(
     answers: dict[str, Answers],
     scores: dict[str, list[list[float | None]]],
     measures: dict[str, Measures],
-    is_sft_equal: bool,
+    baseline: Baseline | None,
 ) -> Comparison:
     """Differences and verdict from what was measured. The first arm is base, the last the run."""
     trained, base = arms[-1].name, arms[0].name
     over_base = paired_difference(scores[trained], scores[base])
-    over_sft = paired_difference(scores[trained], scores[SFT]) if SFT in scores else None
+    over_baseline = paired_difference(scores[trained], scores[baseline.name]) if baseline else None
     losses = damage(measures[trained], measures[base], over_base)
     return Comparison(
         arms,
@@ -125,9 +125,10 @@ def conclude(
         {name: clustered_mean(rows) for name, rows in scores.items()},
         measures,
         over_base,
-        over_sft,
+        baseline,
+        over_baseline,
         win_rate_by_prompt(_outcomes(scores[trained], scores[base])),
-        decide(over_base, over_sft, losses, is_sft_equal),
+        decide(trained, over_base, losses, baseline, over_baseline),
     )
 
 
@@ -142,7 +143,7 @@ def _outcomes(
 
 
 def _plan(folder: Path, words: Sequence[str]) -> _Plan:
-    _must_be_finished(folder)
+    run = TrainedRun.read(folder)
     config = read_yaml(str(folder / "config.yaml")).data
     section = config.get("compare") or {}
     settings = load_settings(CompareSettings, None, [*(f"{k}={json.dumps(v)}" for k, v in section.items()), *words])
@@ -154,25 +155,12 @@ def _plan(folder: Path, words: Sequence[str]) -> _Plan:
     arms = [Arm(BASE, config["model"])]
     if not good.is_empty:
         arms.append(Arm(CEILING, config["model"], good))
-    is_sft_equal = False
-    if settings.sft is not None:
-        _must_be_finished(Path(settings.sft))
-        arms.append(Arm(SFT, settings.sft))
-        is_sft_equal = _learned(Path(settings.sft)) == _learned(folder)
-    method = read_json(folder / "run.json")["identity_of"]["recipe"].removesuffix("Recipe")
-    arms.append(Arm(method, str(folder)))
-    return _Plan(folder, settings, arms, prompts, good, config["compute"], is_sft_equal)
-
-
-def _must_be_finished(folder: Path) -> None:
-    ended = read_json(folder / "exit.json")
-    if ended.get("code") != 0:
-        state = f"ended with exit code {ended['code']}" if ended else "has no exit.json"
-        raise ConfigError(f"{folder}: must be the folder of a finished run, but {state}; train it first")
-
-
-def _learned(folder: Path) -> Any:
-    return read_json(folder / "result.json").get("learned_tokens_seen")
+    others = [TrainedRun.read(Path(settings.sft))] if settings.sft is not None else []
+    *names, name = arm_names([*others, run], (BASE, CEILING))
+    arms += [Arm(other_name, str(other.folder)) for other_name, other in zip(names, others, strict=True)]
+    arms.append(Arm(name, str(folder)))
+    baseline = Baseline(names[0], flaws(run, others[0])) if others else None
+    return _Plan(folder, settings, arms, prompts, good, config["compute"], baseline)
 
 
 def _write(folder: Path, result: Comparison, settings: CompareSettings) -> None:
@@ -199,7 +187,8 @@ def _write(folder: Path, result: Comparison, settings: CompareSettings) -> None:
         "reasons": result.verdict.reasons,
         "rates": {name: asdict(rate) for name, rate in result.rates.items()},
         "over_base": asdict(result.over_base),
-        "over_sft": asdict(result.over_sft) if result.over_sft else None,
+        "baseline": asdict(result.baseline) if result.baseline else None,
+        "over_baseline": asdict(result.over_baseline) if result.over_baseline else None,
         "win_rate_over_base": asdict(result.wins_over_base),
         "measures": measures,
         "settings": settings.model_dump(mode="json"),

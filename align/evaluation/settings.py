@@ -14,7 +14,8 @@ class CompareSettings(Settings):
     dataset: str
     """Folder that a builder wrote: its held-out prompts, and the good instruction for the ceiling."""
     sft: str | None = None
-    """Folder of a finished SFT run on the same chosen tokens; without it "DPO helped" cannot be shown."""
+    """Folder of a finished SFT run from the same model on the same chosen tokens; without it nothing is said to have
+    helped. Another run is compared all the same, under its own name."""
     check: UseSettings
     """Reward between 0 and 1 that says whether an answer shows the skill."""
     samples: int = Field(default=2, ge=1)

@@ -78,12 +78,17 @@ class Estimate:
         return self.excludes(0.0)
 
     def excludes(self, null: float) -> bool:
-        """The interval leaves `null` out. For a win rate, "no difference" is 0.5."""
-        return not self.low <= null <= self.high
+        """The interval leaves `null` out, its ends included; NaN excludes nothing.
+
+        For a win rate, "no difference" is 0.5.
+        """
+        return self.low > null or self.high < null
 
     def __str__(self) -> str:
         scale = 100 if self.unit in ("rate", "points") else 1
         form = {"rate": "{:.1f}%", "points": "{:+.1f}", "score": "{:.4g}", "difference": "{:+.4g}"}[self.unit]
+        if self.unit == "points" and any(0 < scale * abs(end) < 0.05 for end in (self.low, self.high)):
+            form = "{:+.3g}"  # or an end beside zero would look like zero
         value, low, high = (form.format(scale * number + 0.0) for number in (self.value, self.low, self.high))
         return f"{value}{' points' if self.unit == 'points' else ''} [{low}, {high}]"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from align.evaluation.baseline import Baseline
 from align.evaluation.measures import Measures
-from align.evaluation.statistics import Estimate
+from align.evaluation.statistics import Estimate, paired_difference
 
 MIN_RELEVANCE = 0.9
 """Of the base model's relevance."""
@@ -21,8 +22,12 @@ class Verdict:
     """What the comparison shows."""
 
     word: str
-    """`helped`, `as good as SFT`, `worse than SFT`, `better than base`, `not shown` or `damaged`."""
+    """`helped`, `not shown to beat SFT`, `worse than SFT`, `better than base`, `not shown to beat base` or `damaged`;
+    another baseline's name in the place of SFT."""
     reasons: list[str]
+    """Each with the numbers that it rests on."""
+    estimate: Estimate | None = None
+    """The difference that the word speaks of; None for `damaged`, whose limits stand in its reasons."""
 
     @property
     def is_damaged(self) -> bool:
@@ -31,38 +36,79 @@ class Verdict:
 
 
 def damage(trained: Measures, base: Measures, over_base: Estimate) -> list[str]:
-    """What was lost against the base model; empty when nothing was."""
+    """What was lost against the base model; empty when nothing was. NaN, too, is damage."""
     found = []
-    if not trained.relevance >= MIN_RELEVANCE * base.relevance:
+    least = MIN_RELEVANCE * base.relevance
+    if not trained.relevance >= least:
+        change = paired_difference(_as_scores(trained.relevant), _as_scores(base.relevant))
         found.append(
-            f"relevance fell from {base.relevance:.2f} to {trained.relevance:.2f}: answers ignore their prompts"
+            f"relevance: {trained.relevance:.3f} of answers belong to their prompts, {base.relevance:.3f} of base's "
+            f"(at least {least:.3f} allowed): {change}"
         )
-    if not trained.distinct_3 >= MIN_DISTINCT_3 * base.distinct_3:  # NaN, too, is damage
-        found.append(f"distinct-3 fell from {base.distinct_3:.2f} to {trained.distinct_3:.2f}: text repeats itself")
+    least = MIN_DISTINCT_3 * base.distinct_3
+    if not trained.distinct_3 >= least:
+        found.append(
+            f"distinct-3: {trained.distinct_3:.3f} of word trigrams are no repetition, {base.distinct_3:.3f} of base's "
+            f"(at least {least:.3f} allowed)"
+        )
     rise = trained.general_nll - base.general_nll
     if not rise <= MAX_NLL_RISE:
-        found.append(f"general text became {rise:.2f} nats a token less likely ({MAX_NLL_RISE} allowed)")
+        found.append(f"general text: {rise:+.3f} nats a token against base (at most {MAX_NLL_RISE:+.3f} allowed)")
     if over_base.high < 0:
-        found.append(f"the skill itself fell: {over_base.value:+.1%} against base")
+        found.append(f"the skill itself fell: {over_base} against base")
     return found
 
 
-def decide(over_base: Estimate, over_sft: Estimate | None, losses: Sequence[str], is_sft_equal: bool) -> Verdict:
-    """Decide from the skill's difference to base and to SFT, and from what was lost.
+def decide(
+    run: str,
+    over_base: Estimate,
+    losses: Sequence[str],
+    baseline: Baseline | None = None,
+    over_baseline: Estimate | None = None,
+) -> Verdict:
+    """Decide from the skill's difference to base and to the baseline, and from what was lost.
 
-    "Helped" needs an SFT arm that saw the same chosen tokens, and an interval above zero against it: otherwise plain
-    imitation may have done the work.
+    "Helped" needs an interval above zero against a baseline without flaws: otherwise plain imitation may have done the
+    work. Flaws take nothing from a baseline that is as good or better.
+
+    Args:
+        run: name of the arm that is judged.
+        baseline: None without one; `over_baseline` is the run's difference to it.
     """
     if losses:
         return Verdict("damaged", list(losses))
-    if over_base.low <= 0:
-        return Verdict("not shown", ["the interval against base includes zero; see the smallest detectable difference"])
-    if over_sft is None:
-        return Verdict("better than base", ["no SFT arm: set compare.sft to see whether imitation alone does as much"])
-    if not is_sft_equal:
-        return Verdict("better than base", ["the SFT arm saw another number of chosen tokens, so it proves nothing"])
-    if over_sft.low > 0:
-        return Verdict("helped", ["DPO beats base, and SFT on the same chosen tokens, by intervals above zero"])
-    if over_sft.high < 0:
-        return Verdict("worse than SFT", ["DPO beats base, but SFT on the same chosen tokens beats DPO"])
-    return Verdict("as good as SFT", ["DPO beats base, but is not shown to beat SFT on the same chosen tokens"])
+    reasons = [_standing(run, "base", over_base)]
+    if baseline is None or over_baseline is None:
+        reasons.append("no baseline: set compare.sft to see whether imitation alone does as much")
+    else:
+        reasons += [_standing(run, baseline.name, over_baseline), _control(run, baseline)]
+    if not over_base.low > 0:
+        return Verdict("not shown to beat base", reasons, over_base)
+    if baseline is None or over_baseline is None:
+        return Verdict("better than base", reasons, over_base)
+    if over_baseline.high < 0:
+        return Verdict(f"worse than {baseline.name}", reasons, over_baseline)
+    if not over_baseline.low > 0:
+        return Verdict(f"not shown to beat {baseline.name}", reasons, over_baseline)
+    if baseline.flaws:
+        return Verdict("better than base", reasons, over_base)
+    return Verdict("helped", reasons, over_baseline)
+
+
+def _as_scores(relevant: Sequence[bool]) -> list[list[float]]:
+    return [[float(one)] for one in relevant]
+
+
+def _standing(run: str, other: str, difference: Estimate) -> str:
+    """What an interval of run − other says."""
+    if difference.low > 0:
+        return f"{run} beats {other}: {difference}"
+    if difference.high < 0:
+        return f"{run} does worse than {other}: {difference}"
+    return f"{run} is not shown to beat {other}, the interval includes zero: {difference}"
+
+
+def _control(run: str, baseline: Baseline) -> str:
+    if baseline.flaws:
+        return baseline.shortcoming
+    return f"{baseline.name} learned as many chosen tokens of the same file as {run}, from the same model"

@@ -149,6 +149,7 @@ def test_win_rate_by_prompt_takes_the_prompt_as_one_win():
 
 def test_estimates_print_for_a_terminal():
     assert str(Estimate(0.417, 0.301, 0.532, 60, 0, "", unit="points")) == "+41.7 points [+30.1, +53.2]"
+    assert str(Estimate(0.1, 0.0004, 0.2, 60, 0, "", unit="points")) == "+10 points [+0.04, +20]", "not [+0.0, "
     assert str(Estimate(0.725, 0.6, 0.82, 60, 0, "")) == "72.5% [60.0%, 82.0%]"
     assert str(paired_difference([[-1.5], [-2.5]], [[-1.5], [-2.5]])) == "+0 [-inf, +inf]"
     assert str(clustered_mean([[3.0], [5.0]])).startswith("4 [")
