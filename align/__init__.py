@@ -16,28 +16,28 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
-    from align.data.convert import convert
-    from align.data.labelled import LabelledCompletion
-    from align.data.lint import LintSettings, lint_rows
-    from align.data.lint_report import LintReport
-    from align.data.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
-    from align.data.task import Task
-    from align.data_builders.base import DataBuilder
+    from align.data.formats.convert import convert
+    from align.data.lint.report import LintReport
+    from align.data.lint.rules import LintSettings, lint_rows
+    from align.data.rows.labelled import LabelledCompletion
+    from align.data.rows.pair import Candidate, Demonstration, Dropped, Group, Message, PreferencePair, Prompt
+    from align.data.rows.task import Task
     from align.data_builders.best_of import BestOfBuilder
     from align.data_builders.contrast import ContrastBuilder
-    from align.data_builders.dialogue import DialogueBuilder
+    from align.data_builders.core.base import DataBuilder
+    from align.data_builders.dialogue.builder import DialogueBuilder
     from align.data_builders.reasoning_gym import ReasoningGymBuilder
     from align.data_builders.revise import ReviseBuilder
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.data_builders.verified import VerifiedBuilder
-    from align.evaluation.compare import Comparison
     from align.evaluation.noise import Noise, Stratum, estimate_noise
+    from align.evaluation.run import Comparison
     from align.judges.base import Judge, JudgeError, Verdict
     from align.judges.both_orders import BothOrders, Judgement
-    from align.judges.calibration import calibrate
     from align.judges.pairwise import PairwiseJudge
     from align.judges.scripted import ScriptedJudge
+    from align.judges.trust.calibration import calibrate
     from align.recipes.base import Recipe
     from align.recipes.dpo import DPORecipe
     from align.recipes.grpo import GRPORecipe
@@ -48,45 +48,45 @@ if TYPE_CHECKING:
     from align.rewards.reasoning import ReasoningGym
     from align.rewards.rubric import Rubric
     from align.teachers.base import Completion, Sampling, Teacher
-    from align.teachers.endpoint import EndpointTeacher
-    from align.teachers.ledger import Ledger
+    from align.teachers.endpoint.teacher import EndpointTeacher
+    from align.teachers.ledger.ledger import Ledger
     from align.teachers.local import LocalTeacher
     from align.teachers.scripted import ScriptedTeacher
     from align.teachers.settings import TeacherSettings
-    from align.training.verify import Verification, verify
+    from align.training.verify.run import Verification, verify
 
 _HOMES = {
     "BestOfBuilder": "align.data_builders.best_of",
     "BothOrders": "align.judges.both_orders",
-    "Candidate": "align.data.pair",
-    "Comparison": "align.evaluation.compare",
+    "Candidate": "align.data.rows.pair",
+    "Comparison": "align.evaluation.run",
     "Completion": "align.teachers.base",
     "ContrastBuilder": "align.data_builders.contrast",
     "DPORecipe": "align.recipes.dpo",
-    "DataBuilder": "align.data_builders.base",
-    "Demonstration": "align.data.pair",
-    "DialogueBuilder": "align.data_builders.dialogue",
-    "Dropped": "align.data.pair",
-    "EndpointTeacher": "align.teachers.endpoint",
+    "DataBuilder": "align.data_builders.core.base",
+    "Demonstration": "align.data.rows.pair",
+    "DialogueBuilder": "align.data_builders.dialogue.builder",
+    "Dropped": "align.data.rows.pair",
+    "EndpointTeacher": "align.teachers.endpoint.teacher",
     "GRPORecipe": "align.recipes.grpo",
-    "Group": "align.data.pair",
+    "Group": "align.data.rows.pair",
     "InstructionsFollowed": "align.rewards.instructions",
     "JsonSchema": "align.rewards.form",
     "Judge": "align.judges.base",
     "JudgeError": "align.judges.base",
     "Judgement": "align.judges.both_orders",
-    "LabelledCompletion": "align.data.labelled",
-    "Ledger": "align.teachers.ledger",
-    "LintReport": "align.data.lint_report",
-    "LintSettings": "align.data.lint",
+    "LabelledCompletion": "align.data.rows.labelled",
+    "Ledger": "align.teachers.ledger.ledger",
+    "LintReport": "align.data.lint.report",
+    "LintSettings": "align.data.lint.rules",
     "LocalTeacher": "align.teachers.local",
     "Matches": "align.rewards.form",
     "MathAnswer": "align.rewards.math_answer",
-    "Message": "align.data.pair",
+    "Message": "align.data.rows.pair",
     "Noise": "align.evaluation.noise",
     "PairwiseJudge": "align.judges.pairwise",
-    "PreferencePair": "align.data.pair",
-    "Prompt": "align.data.pair",
+    "PreferencePair": "align.data.rows.pair",
+    "Prompt": "align.data.rows.pair",
     "ReasoningGym": "align.rewards.reasoning",
     "ReasoningGymBuilder": "align.data_builders.reasoning_gym",
     "Recipe": "align.recipes.base",
@@ -99,17 +99,17 @@ _HOMES = {
     "Stratum": "align.evaluation.noise",
     "StudentBuilder": "align.data_builders.student",
     "SumsBuilder": "align.data_builders.sums",
-    "Task": "align.data.task",
+    "Task": "align.data.rows.task",
     "Teacher": "align.teachers.base",
     "TeacherSettings": "align.teachers.settings",
     "Verdict": "align.judges.base",
-    "Verification": "align.training.verify",
+    "Verification": "align.training.verify.run",
     "VerifiedBuilder": "align.data_builders.verified",
-    "calibrate": "align.judges.calibration",
-    "convert": "align.data.convert",
+    "calibrate": "align.judges.trust.calibration",
+    "convert": "align.data.formats.convert",
     "estimate_noise": "align.evaluation.noise",
-    "lint_rows": "align.data.lint",
-    "verify": "align.training.verify",
+    "lint_rows": "align.data.lint.rules",
+    "verify": "align.training.verify.run",
 }
 
 __all__ = [

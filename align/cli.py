@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from align.command_line import exit_code_of
 from align.errors import ConfigError
+from align.settings.command import exit_code_of
 
 app = typer.Typer(
     name="align",
@@ -69,7 +69,7 @@ def compare(
 
     def command() -> None:
         from align.errors import DamageFound
-        from align.evaluation.compare import compare as run_comparison
+        from align.evaluation.run import compare as run_comparison
 
         result = run_comparison(run, words or ())
         if result.verdict.is_damaged:
@@ -91,9 +91,9 @@ def judge(
     """Show how well a judge agrees with people, and what length, position and hidden orders do to it."""
 
     def command() -> None:
-        from align.command_line import parse_words
-        from align.config import load_settings
-        from align.judges.command import CalibrationSettings, judge_file
+        from align.judges.trust.calibrate_file import CalibrationSettings, judge_file
+        from align.settings.base import load_settings
+        from align.settings.command import parse_words
 
         line = parse_words(words or ())
         judge_file(file, load_settings(CalibrationSettings, line.path, line.words), injections)
@@ -126,12 +126,12 @@ def lint(
 
     def command() -> None:
         if tokens is not None:
-            from align.training.token_view import print_tokens
+            from align.training.rows.view import print_tokens
 
             return print_tokens(tokens, file, rows, ids)
-        from align.config import load_settings
-        from align.data.lint import LintSettings
-        from align.data.lint_file import lint_file
+        from align.data.lint.file import lint_file
+        from align.data.lint.rules import LintSettings
+        from align.settings.base import load_settings
 
         settings = load_settings(LintSettings, None, words or ())
         lint_file(file, settings, write=write, against=against or (), instruction=instruction)
@@ -149,7 +149,7 @@ def ledger(
     """Show what teachers were paid, by run, model and day, and what has an unknown outcome."""
 
     def command() -> None:
-        from align.teachers import ledger_report
+        from align.teachers.ledger import report as ledger_report
 
         if export is None:
             ledger_report.print_ledger(file)
@@ -170,7 +170,7 @@ def convert(
     """Convert preference rows from and to the files of other libraries. Nothing is left out in silence."""
 
     def command() -> None:
-        from align.data import convert as converter
+        from align.data.formats import convert as converter
 
         converter.print_conversion(converter.convert(source, target, to, given, drop))
 
@@ -216,7 +216,7 @@ def verify(
     def command() -> None:
         if compute not in ("float32", "bfloat16"):
             raise ConfigError(f"--compute must be float32 or bfloat16, but is {compute!r}")
-        from align.training.verify import verify as run_verification
+        from align.training.verify.run import verify as run_verification
 
         run_verification(model, "float32" if compute == "float32" else "bfloat16")
 
@@ -226,7 +226,7 @@ def verify(
 @recipes.command("list")
 def list_recipes() -> None:
     """Name every shipped file, with its first line and its command."""
-    from align.shipped import shipped_files
+    from align.settings.shipped import shipped_files
 
     for name, path in shipped_files().items():
         lines = [line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines()[:3]]
@@ -238,7 +238,7 @@ def show_recipe(name: Annotated[str, typer.Argument(help="As `align recipes list
     """Print a shipped file."""
 
     def command() -> None:
-        from align.shipped import shipped_file
+        from align.settings.shipped import shipped_file
 
         typer.echo(shipped_file(name).read_text(encoding="utf-8"), nl=False)
 
@@ -253,8 +253,8 @@ def copy_recipe(
     """Copy a shipped file to edit it. An existing file is never overwritten."""
 
     def command() -> None:
-        from align.data.whole_file import must_be_new, whole_file
-        from align.shipped import shipped_file
+        from align.settings.shipped import shipped_file
+        from align.store.whole_file import must_be_new, whole_file
 
         source = shipped_file(name)
         path = target or Path(name)
@@ -269,7 +269,7 @@ def copy_recipe(
 
 def _run_class(kind: str, classes: dict[str, str], name: str, words: list[str] | None) -> int:
     def command() -> None:
-        from align.config import did_you_mean
+        from align.settings.base import did_you_mean
 
         if name not in classes:
             hint = did_you_mean(name, list(classes))

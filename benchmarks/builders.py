@@ -43,7 +43,9 @@ CASES = {
     "student": Case("student", "student_size", SHORT),
     "best_of": Case("best_of", "best_of_short", SHORT),
     "revise": Case("revise", "revise_short", SHORT),
-    "verified": Case("verified", "verified_sums", "{use: align.rewards.verify.NumericAnswer}", has_questions=False),
+    "verified": Case(
+        "verified", "verified_sums", "{use: align.rewards.numeric_answer.NumericAnswer}", has_questions=False
+    ),
     "dialogue": Case("dialogue", "dialogue_hamlet", OLD_WORDS, ("limit=258",), has_questions=False),
 }
 

@@ -32,7 +32,7 @@ import torch
 from operations import HeadPositions, SavedBytes, counter, peak_bytes
 from preference_arms import Arm, Shape, Stepper, move, random_model, smollm2_config
 
-from align.training.prefix_tree import TreePlan
+from align.tree.layout import TreePlan
 
 ARMS = (
     Arm("TRL default", completions_only=False, checkpointing=True, is_precomputed=False),

@@ -31,7 +31,7 @@ Row = tuple[list[int], list[int], list[int]]
 
 def make_pairs(prompt: int, answer: int, share: int) -> list[Any]:
     """Pairs of random pieces of the pages."""
-    from align.data.pair import Message, PreferencePair
+    from align.data.rows.pair import Message, PreferencePair
 
     text = "\n".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").rglob("*.md")))
     draw = random.Random(0)
@@ -79,8 +79,8 @@ def whole_in_batches(rows: list[Any], tokenizer: Any) -> list[Row]:
 
 
 def ours(rows: list[Any], tokenizer: Any) -> list[Row]:
-    """`align.training.encoding.encode`."""
-    from align.training.encoding import encode
+    """`align.training.rows.encoding.encode`."""
+    from align.training.rows.encoding import encode
 
     return [
         (list(row.prompt_ids), *(list(ids) for ids in row.completions_ids))  # type: ignore[misc]
@@ -104,12 +104,12 @@ def measure(arms: list[Callable[[list[Any], Any], list[Row]]], rows: list[Any], 
 
 def main() -> None:
     """Print the table."""
-    from align import models
+    from align.models.load import load_tokenizer
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="one shape; fail below the floor")
     is_check = parser.parse_args().check
-    tokenizer = models.load_tokenizer("embedded:smollm2-135m")
+    tokenizer = load_tokenizer("embedded:smollm2-135m")
     print("prompt:answer    TRL, one by one   whole, in batches   ours       to TRL   to batches")
     for name, shape in list(SHAPES.items())[: 1 if is_check else None]:
         trl, batched, own = measure([with_trl, whole_in_batches, ours], make_pairs(*shape), tokenizer)

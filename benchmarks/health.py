@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from align.training.health import _all_finite
+from align.training.loop.health import _all_finite
 
 CEILING = 0.02
 

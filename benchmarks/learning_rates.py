@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from statistics import fmean
 
-from align.data.files import read_prompts
+from align.data.files.rows import read_prompts
 from align.evaluation.arms import Arm, answer
 from align.evaluation.measures import skill_scores
 from align.recipes.dpo import DPORecipe

@@ -20,12 +20,12 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from align.data.duplicates import near_duplicates
-from align.data.files import write_rows
-from align.data.gates import normalised
-from align.data.lint_file import lint_file
-from align.data.pair import Message, PreferencePair, Prompt
-from tests.data.made_texts import chinese, edited, english
+from align.data.files.rows import write_rows
+from align.data.lint.duplicates import near_duplicates
+from align.data.lint.file import lint_file
+from align.data.lint.gates import normalised
+from align.data.rows.pair import Message, PreferencePair, Prompt
+from tests.data.lint.made_texts import chinese, edited, english
 
 MAX_SECONDS = 60.0
 MIN_FOUND = 290

@@ -18,9 +18,9 @@ from statistics import median
 
 from ruamel.yaml import YAML
 
-from align.data.pair import Message, Messages
+from align.data.rows.pair import Message, Messages
 from align.data_builders.revise import RevisionExample, revision_request
-from align.teachers import _prompt_heads
+from align.models.decoding import prompt_heads as _prompt_heads
 from align.teachers.base import Completion, Sampling
 from align.teachers.local import LocalTeacher
 

@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from align.training.tree_varlen import torch_kernel
+from align.tree.varlen import torch_kernel
 
 aten = torch.ops.aten
 _ATTENTION = [

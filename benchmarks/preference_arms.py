@@ -19,11 +19,11 @@ from datasets import Dataset
 from transformers import LlamaConfig
 from trl import DPOConfig, DPOTrainer
 
-from align.training.forward_choice import choose_forward
-from align.training.logprobs import score_completions_only
-from align.training.objective import objective
-from align.training.preference_trainer import PreferencePath, PreferenceTrainer
-from align.training.reference_cache import ReferenceCache
+from align.training.loss.objective import objective
+from align.training.step.choice import choose_forward
+from align.training.step.cpu_head import score_completions_only
+from align.training.step.reference_cache import ReferenceCache
+from align.training.step.trainer import PreferencePath, PreferenceTrainer
 
 _METRICS = ("log_probs", "entropy", "mean_logits", "is_top1")
 

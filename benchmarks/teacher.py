@@ -104,11 +104,11 @@ async def ask_bare(case: Case, url: str, texts: list[str], folder: Path) -> int:
 
 
 async def ask_teacher(case: Case, url: str, texts: list[str], folder: Path) -> int:
-    from align.data.message import Message
+    from align.data.rows.message import Message
     from align.teachers.base import Sampling
-    from align.teachers.endpoint import EndpointTeacher
-    from align.teachers.ledger import Ledger
-    from align.teachers.place import Place
+    from align.teachers.endpoint.provider import Place
+    from align.teachers.endpoint.teacher import EndpointTeacher
+    from align.teachers.ledger.ledger import Ledger
 
     async with Ledger.open(folder / "ledger.sqlite") as ledger:
         teacher = EndpointTeacher(Place("t", "m", (url,)), ledger, concurrency=case.in_flight)

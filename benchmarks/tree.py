@@ -20,10 +20,10 @@ from preference_arms import smollm2_config
 from torch.nn.functional import logsigmoid
 from torch.utils.flop_counter import FlopCounterMode
 
-from align.training.forward_choice import Choice, choose_forward
-from align.training.logprobs import score_completions_only
-from align.training.prefix_tree import TokenGroup, TreePlan, plan_tree
-from align.training.tree_logprobs import completion_logps, score_trees
+from align.training.step.choice import Choice, choose_forward
+from align.training.step.cpu_head import score_completions_only
+from align.training.step.tree_forward import completion_logps, score_trees
+from align.tree.layout import TokenGroup, TreePlan, plan_tree
 
 FLOORS = {"2 of 512:128": 1.3, "2 of 256:256": 1.1, "4 of 256:64": 1.65}
 """The ratios that `--check` wants; 1.41, 1.20 and 1.82 were measured with its layers, 1.57, 1.29 and 2.34 with 30."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from align.shipped import shipped_file, shipped_files
+from align.settings.shipped import shipped_file, shipped_files
 
 ROOT = Path(__file__).parent.parent
 

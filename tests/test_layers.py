@@ -49,7 +49,7 @@ ALLOWED = {
         *FOUNDATION,
     },
 }
-SUBCLASSES_OF_HEAVY = {"align.teachers._key_values"}
+SUBCLASSES_OF_HEAVY = {"align.models.decoding.cache"}
 """Modules that hold subclasses of transformers' classes; whoever needs them imports them inside a function."""
 HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}
 

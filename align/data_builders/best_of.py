@@ -13,17 +13,17 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from align.config import Location
-from align.data.instruction import Instruction
-from align.data.pair import Candidate, Dropped, Group, Message, PreferencePair, Prompt
-from align.data_builders.base import DataBuilder
-from align.data_builders.settings import BuilderSettings
-from align.data_builders.sieve import judge_meta
-from align.dotted import UseSettings
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Candidate, Dropped, Group, Message, PreferencePair, Prompt
+from align.data_builders.core.base import DataBuilder
+from align.data_builders.core.settings import BuilderSettings
+from align.data_builders.core.sieve import judge_meta
 from align.judges.both_orders import Judgement
 from align.rewards.base import Reward, score_text
+from align.settings.base import Location
+from align.settings.dotted import UseSettings
 from align.teachers.base import Completion, Teacher
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 MANY = 16

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import asyncio
 
-from align.data.instruction import Instruction
-from align.data.pair import Dropped, PreferencePair, Prompt
-from align.data_builders.base import DataBuilder
-from align.data_builders.settings import BuilderSettings
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Dropped, PreferencePair, Prompt
+from align.data_builders.core.base import DataBuilder
+from align.data_builders.core.settings import BuilderSettings
 from align.teachers.base import Completion, Teacher
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 

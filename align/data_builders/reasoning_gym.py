@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import Field
 
-from align.config import Location, did_you_mean
-from align.data.message import Message
-from align.data.task import Task
-from align.data_builders.tasks import TaskBuilder, TaskSettings
+from align.data.rows.message import Message
+from align.data.rows.task import Task
+from align.data_builders.core.tasks import TaskBuilder, TaskSettings
 from align.errors import ConfigError
 from align.rewards.base import refuse_without
 from align.rewards.reasoning import EVALUATED, make_check
+from align.settings.base import Location, did_you_mean
 
 _OURS = {"seed": "give seed beside tasks", "size": "give num_tasks and num_heldout"}
 _DRAWS = 20

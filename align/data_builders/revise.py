@@ -15,14 +15,14 @@ from difflib import SequenceMatcher
 
 from pydantic import BaseModel, Field
 
-from align.data.data_block import as_text, block, language_of, mark_for
-from align.data.instruction import Example, Instruction, Text
-from align.data.pair import Dropped, Message, Messages, PreferencePair, Prompt
-from align.data_builders.base import DataBuilder
-from align.data_builders.settings import BuilderSettings
+from align.data.rows.instruction import Example, Instruction, Text
+from align.data.rows.pair import Dropped, Message, Messages, PreferencePair, Prompt
+from align.data_builders.core.base import DataBuilder
+from align.data_builders.core.settings import BuilderSettings
 from align.teachers.base import Teacher
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
+from align.text.quoted import as_text, block, language_of, mark_for
 
 _MARK = re.compile("<<[0-9a-f]{16}")
 _SENTENCE_END = re.compile(r"(?<=[.:;。：；])\s*|\n+")

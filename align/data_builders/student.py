@@ -12,15 +12,15 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from align.config import Location
-from align.data.files import checked_rows
-from align.data.instruction import Instruction
-from align.data.pair import Demonstration, Dropped, PreferencePair, Prompt
-from align.data_builders.base import DataBuilder
-from align.data_builders.prompts import PromptSet, read_prompt_set
-from align.data_builders.settings import BuilderSettings, PromptSource
+from align.data.files.rows import checked_rows
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Demonstration, Dropped, PreferencePair, Prompt
+from align.data_builders.core.base import DataBuilder
+from align.data_builders.core.prompts import PromptSet, read_prompt_set
+from align.data_builders.core.settings import BuilderSettings, PromptSource
+from align.settings.base import Location
 from align.teachers.base import Completion, Teacher
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 GIVEN_ANSWER = "given_answer"

@@ -10,9 +10,9 @@ from itertools import combinations_with_replacement
 
 from pydantic import Field
 
-from align.data.message import Message
-from align.data.task import Task
-from align.data_builders.tasks import TaskBuilder, TaskSettings
+from align.data.rows.message import Message
+from align.data.rows.task import Task
+from align.data_builders.core.tasks import TaskBuilder, TaskSettings
 from align.errors import ConfigError
 
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from pydantic import Field
 
-from align.data.files import checked_rows
-from align.data.instruction import Instruction
-from align.data.lint import LintSettings
-from align.data.pair import Dropped, PreferencePair, Prompt
-from align.data.task import Task
-from align.data_builders.base import DataBuilder
-from align.data_builders.prompts import PromptSet, unique_prompts
-from align.data_builders.settings import BuilderSettings, Check
+from align.data.files.rows import checked_rows
+from align.data.lint.rules import LintSettings
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Dropped, PreferencePair, Prompt
+from align.data.rows.task import Task
+from align.data_builders.core.base import DataBuilder
+from align.data_builders.core.prompts import PromptSet, unique_prompts
+from align.data_builders.core.settings import BuilderSettings, Check
 from align.rewards.base import Reward, score_text
 from align.teachers.base import Completion, Teacher
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
 

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from align.data.instruction import Instruction
-from align.data.pair import Prompt
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Prompt
 from align.teachers.base import Completion, Sampling
 from align.teachers.local import LocalTeacher
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
-from align.records import read_json
+from align.store.records import read_json
 
 _SFT = ("SFTRecipe", "align.recipes.sft.SFTRecipe")
 

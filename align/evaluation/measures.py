@@ -13,11 +13,13 @@ from importlib import resources
 from statistics import fmean
 from typing import Any
 
-from align import models
-from align.data.instruction import Instruction
-from align.data.pair import Prompt, as_dicts
+from align.data.rows.instruction import Instruction
+from align.data.rows.pair import Prompt, as_dicts
 from align.evaluation.arms import Answers, Arm
 from align.evaluation.diversity import count_words, distinct_n
+from align.models.load import load_model, load_tokenizer
+from align.models.resolve import resolve
+from align.models.scoring import cross_logps, text_nll
 from align.rewards.base import score_text
 
 NUM_CANDIDATES = 20
@@ -91,9 +93,9 @@ def rivals(num_prompts: int, seed: int = 0) -> list[list[int]]:
 def _score_under_base(
     arms: Sequence[Arm], answers: dict[str, Answers], prompts: Sequence[Prompt], good: Instruction, compute: str
 ) -> tuple[dict[str, list[bool]], dict[str, float]]:
-    base = models.resolve(arms[0].model)
-    tokenizer = models.load_tokenizer(base)
-    model = models.load_model(base, dtype=compute)
+    base = resolve(arms[0].model)
+    tokenizer = load_tokenizer(base)
+    model = load_model(base, dtype=compute)
     first = [row[0].text for arm in arms for row in answers[arm.name]]
     candidates = rivals(len(prompts))
     wanted = [
@@ -103,10 +105,10 @@ def _score_under_base(
         for prompt in others
     ]
     plain = [as_dicts(prompt.messages) for prompt in prompts]
-    logps = models.cross_logps(model, tokenizer, plain, first, wanted, max_tokens=RELEVANCE_TOKENS)
+    logps = cross_logps(model, tokenizer, plain, first, wanted, max_tokens=RELEVANCE_TOKENS)
     instructed = [as_dicts(good.apply(prompt.messages)) for prompt in prompts]
     own = [(i % len(prompts), i) for i in range(len(first))]
-    styled = models.cross_logps(model, tokenizer, instructed, first, own, max_tokens=RELEVANCE_TOKENS)
+    styled = cross_logps(model, tokenizer, instructed, first, own, max_tokens=RELEVANCE_TOKENS)
     relevant: dict[str, list[bool]] = {}
     style: dict[str, float] = {}
     for a, arm in enumerate(arms):
@@ -122,7 +124,7 @@ def _general_nll(arms: Sequence[Arm], compute: str) -> dict[str, float]:
     text = resources.files("align.evaluation").joinpath("general_text.txt").read_text(encoding="utf-8")
     found = {}
     for name in dict.fromkeys(arm.model for arm in arms):
-        resolved = models.resolve(name)
-        model = models.load_model(resolved, dtype=compute)
-        found[name] = models.text_nll(model, models.load_tokenizer(resolved), text)
+        resolved = resolve(name)
+        model = load_model(resolved, dtype=compute)
+        found[name] = text_nll(model, load_tokenizer(resolved), text)
     return found

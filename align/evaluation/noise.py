@@ -23,7 +23,7 @@ import numpy as np
 from scipy import special
 
 from align.errors import DataError
-from align.evaluation.statistics import LEVEL, Floats
+from align.statistics import LEVEL, Floats
 
 METHOD = "stratified by suspicion; interval from Jeffreys posteriors by stratum, moments matched by a Beta"
 HALF_WIDTH = 0.03

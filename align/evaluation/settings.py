@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from align.config import Settings
-from align.dotted import UseSettings
+from align.settings.base import Settings
+from align.settings.dotted import UseSettings
 
 
 class CompareSettings(Settings):

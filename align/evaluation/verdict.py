@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from align.evaluation.baseline import Baseline
 from align.evaluation.measures import Measures
-from align.evaluation.statistics import Estimate, paired_difference
+from align.statistics import Estimate, paired_difference
 
 MIN_RELEVANCE = 0.9
 """Of the base model's relevance."""

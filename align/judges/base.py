@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from align.data.message import Messages
+from align.data.rows.message import Messages
 from align.errors import AnswerError
 
 Winner = Literal["first", "second", "tie"]

@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from align.data.message import Messages, as_dicts
+from align.data.rows.message import Messages, as_dicts
 from align.judges.base import Judge, Verdict
-from align.judges.position_bias import NUM_MEASURED, PositionBias, is_flip
+from align.judges.trust.position_bias import NUM_MEASURED, PositionBias, is_flip
 
 Side = Literal["a", "b", "tie"]
 Order = Literal["ab", "ba"]

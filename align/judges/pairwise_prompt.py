@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from align.data.data_block import as_text, block, language_of, mark_for
-from align.data.message import Message, Messages
+from align.data.rows.message import Message, Messages
+from align.text.quoted import as_text, block, language_of, mark_for
 
 Language = Literal["auto", "en", "zh"]
 

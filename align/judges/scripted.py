@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from align.data.message import Messages
+from align.data.rows.message import Messages
 from align.judges.base import Verdict, Winner
 
 VerdictScript = Callable[[Messages, Messages, Messages], Winner | Verdict]

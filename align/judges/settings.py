@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, model_validator
 
-from align.config import Settings
-from align.data.instruction import Text
+from align.data.rows.instruction import Text
+from align.settings.base import Settings
 from align.teachers.base import Teacher
 from align.teachers.settings import SamplingSettings, TeacherSettings
 
@@ -54,7 +54,7 @@ class JudgeSettings(Settings):
         return self
 
     def make(self, teacher: Teacher) -> BothOrders:
-        """The judge over a teacher that was made with `VERDICT_SCHEMA` (`align.judges.reading`)."""
+        """The judge over a teacher that was made with `VERDICT_SCHEMA` (`align.judges.verdict_text`)."""
         from align.judges.both_orders import BothOrders
         from align.judges.pairwise import PairwiseJudge
 

@@ -11,20 +11,22 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
-from align import models
-from align.command_line import entry_point
-from align.config import load_settings
-from align.data.files import RowFile, checked_rows
-from align.data.pair import Row
+from align.data.files.rows import RowFile, checked_rows
+from align.data.rows.pair import Row
 from align.errors import ConfigError, RefusedError
-from align.recipes.settings import HARMLESS_ARGUMENTS, RecipeSettings
+from align.models.identity import fingerprints, template_sha256, tokenizer_sha256
+from align.models.load import end_token_ids, load_tokenizer
+from align.models.resolve import ResolvedModel, resolve
+from align.recipes.settings.common import HARMLESS_ARGUMENTS, RecipeSettings
+from align.settings.base import load_settings
+from align.settings.command import entry_point
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import Trainer
 
-    from align.training.ranks import Ranks
-    from align.training.tokens import TokenReport
+    from align.training.loop.ranks import Ranks
+    from align.training.rows.check import TokenReport
 
 
 S = TypeVar("S", bound=RecipeSettings)
@@ -88,17 +90,17 @@ class Recipe(ABC, Generic[S]):
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer of the model."""
-        return models.load_tokenizer(self.model)
+        return load_tokenizer(self.model)
 
     @cached_property
-    def model(self) -> models.ResolvedModel:
+    def model(self) -> ResolvedModel:
         """What `settings.model` stands for."""
-        return models.resolve(self.settings.model)
+        return resolve(self.settings.model)
 
     @cached_property
     def model_files(self) -> dict[str, str | None]:
         """Fingerprints of the files that training starts from, read once: that takes long for a large model."""
-        return models.fingerprints(self.model)
+        return fingerprints(self.model)
 
     def identity(self) -> dict[str, Any]:
         """What makes this run this run: settings that change weights, and fingerprints of all that it reads."""
@@ -109,8 +111,8 @@ class Recipe(ABC, Generic[S]):
             "settings": {**settings, "trainer": trainer},
             "data": {name: file.fingerprint for name, file in self.rows.items()},
             "model": self.model_files,
-            "tokenizer": models.tokenizer_sha256(self.tokenizer),
-            "template": models.template_sha256(self.tokenizer),
+            "tokenizer": tokenizer_sha256(self.tokenizer),
+            "template": template_sha256(self.tokenizer),
         }
 
     def check(self, trainer: Trainer) -> dict[str, Any]:
@@ -122,7 +124,7 @@ class Recipe(ABC, Generic[S]):
 
     def probe_rows(self) -> list[list[int]]:
         """Token ids of the first training rows, prompt and first side: what tells one model from another."""
-        from align.training.probe import NUM_ROWS
+        from align.training.proof.probe import NUM_ROWS
 
         messages = []
         for row in self.rows["train"].rows[:NUM_ROWS]:
@@ -148,7 +150,7 @@ class Recipe(ABC, Generic[S]):
         Raises:
             AlignError: for whatever stops the run on purpose.
         """
-        from align.recipes.start import run_recipe
+        from align.recipes.run.start import run_recipe
 
         return run_recipe(self)
 
@@ -158,7 +160,7 @@ class Recipe(ABC, Generic[S]):
         Raises:
             ConfigError: when `zero:` is given and no launcher started this process.
         """
-        from align.recipes.start import join_processes
+        from align.recipes.run.start import join_processes
 
         if not hasattr(self, "ranks"):
             self.ranks = join_processes(self.settings)
@@ -167,7 +169,7 @@ class Recipe(ABC, Generic[S]):
         """The rows that fit, as TRL takes them; None when there is no such file."""
         from datasets import Dataset
 
-        from align.training.tokens import check_tokens
+        from align.training.rows.check import check_tokens
 
         file = self.rows.get(name)
         if file is None:
@@ -183,7 +185,7 @@ class Recipe(ABC, Generic[S]):
             self.tokenizer,
             limit,
             self.settings.data.on_bad_rows,
-            models.end_token_ids(self.model),
+            end_token_ids(self.model),
         )
         self.tokens[name] = report
         # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
@@ -214,7 +216,7 @@ class Recipe(ABC, Generic[S]):
         zero = self.settings.zero
         if zero is None:
             return None
-        from align.training.zero import allow_deepspeed_checkpoints, deepspeed_config
+        from align.training.loop.zero import allow_deepspeed_checkpoints, deepspeed_config
 
         allow_deepspeed_checkpoints()
         if isinstance(zero, str):

@@ -9,22 +9,24 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from align import models
-from align.data.pair import Group, PairOrGroup
+from align.data.rows.pair import Group, PairOrGroup
 from align.errors import ConfigError
+from align.models.identity import fingerprints, read_identity
+from align.models.load import end_token_ids, load_model
+from align.models.resolve import ResolvedModel, resolve
 from align.recipes.base import Recipe
-from align.recipes.dpo_settings import DPOSettings
-from align.training.loss_options import check_batch_is_whole, needs_our_path, needs_trl_path
-from align.training.objective import Objective, objective
+from align.recipes.settings.dpo import DPOSettings
+from align.training.loss.objective import Objective, objective
+from align.training.loss.registry import check_batch_is_whole, needs_our_path, needs_trl_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from trl import DPOTrainer
 
-    from align.training.forward_choice import Choice
-    from align.training.preference_trainer import PreferenceTrainer
-    from align.training.probe import Probe
-    from align.training.reference_cache import ReferenceCache
+    from align.training.proof.probe import Probe
+    from align.training.step.choice import Choice
+    from align.training.step.reference_cache import ReferenceCache
+    from align.training.step.trainer import PreferenceTrainer
 
 
 class DPORecipe(Recipe[DPOSettings]):
@@ -95,7 +97,7 @@ class DPORecipe(Recipe[DPOSettings]):
         """The rows that fit, as token ids on our path, as TRL takes them on its own."""
         if self.needs_trl_path:
             return super().dataset(name)
-        from align.training.preference_data import preference_dataset
+        from align.training.rows.dataset import preference_dataset
 
         file = self.rows.get(name)
         if file is None:
@@ -106,7 +108,7 @@ class DPORecipe(Recipe[DPOSettings]):
             self.tokenizer,
             self.settings.trainer.get("max_length", 1024),
             self.settings.data.on_bad_rows,
-            models.end_token_ids(self.model),
+            end_token_ids(self.model),
             self.settings.data.least_score_gap,
         )
         return dataset if name == "train" else dataset.remove_columns("row")
@@ -114,8 +116,8 @@ class DPORecipe(Recipe[DPOSettings]):
     def _trl_trainer(self, **arguments: Any) -> DPOTrainer:
         from trl import DPOTrainer
 
-        from align.training.logprobs import score_completions_only
-        from align.training.pack_scores import policy_outputs
+        from align.training.step.cpu_head import score_completions_only
+        from align.training.step.scores import policy_outputs
 
         trainer = DPOTrainer(model=self.policy(), **arguments)
         score_completions_only(trainer.model, policy_outputs(trainer.use_weighting))
@@ -124,7 +126,7 @@ class DPORecipe(Recipe[DPOSettings]):
         return trainer
 
     def _preference_trainer(self, **arguments: Any) -> PreferenceTrainer:
-        from align.training.preference_trainer import PreferencePath, PreferenceTrainer
+        from align.training.step.trainer import PreferencePath, PreferenceTrainer
 
         model = self.policy()
         self.forward = self.ranks.first(lambda: self._choose_forward(model, arguments["train_dataset"]))
@@ -140,9 +142,9 @@ class DPORecipe(Recipe[DPOSettings]):
 
     def _choose_forward(self, model: Any, dataset: Dataset) -> Choice:
         """The first process chooses for all: they must not compute differently."""
-        from align.training.forward_choice import Choice, choose_forward
-        from align.training.preference_data import lengths
-        from align.training.tree_logprobs import why_no_tree
+        from align.training.rows.dataset import lengths
+        from align.training.step.choice import Choice, choose_forward
+        from align.training.step.tree_forward import why_no_tree
 
         if self.settings.forward == "auto" and not isinstance(model, str) and (reason := why_no_tree(model)):
             return Choice("padded", reason)
@@ -157,7 +159,7 @@ class DPORecipe(Recipe[DPOSettings]):
 
     def _reference_cache(self) -> ReferenceCache | None:
         """None where the reference's files cannot be told apart."""
-        from align.training.reference_cache import ReferenceCache
+        from align.training.step.reference_cache import ReferenceCache
 
         if None in self._reference_files.values() and not any(self._reference_files.values()):
             return None
@@ -191,7 +193,7 @@ class DPORecipe(Recipe[DPOSettings]):
         if self.settings.reference != "auto":
             print(f"  reference: {self.settings.reference}")
             return {"reference": self.settings.reference, "reference_probe": probe}
-        from align.training.reference import check_reference
+        from align.training.proof.same_reference import check_reference
 
         kind = f"auto: {self.starting_reference()}"
         difference = check_reference(trainer, self.settings.compute)
@@ -214,9 +216,9 @@ class DPORecipe(Recipe[DPOSettings]):
 
     def _probe_reference(self, trainer: DPOTrainer) -> dict[str, Any]:
         """Log-probs of probe rows under the reference: those its own run has recorded, else of this run's rows."""
-        from align.training.reference import probe_reference
+        from align.training.proof.same_reference import probe_reference
 
-        recorded = models.read_identity(self._reference, self._reference_files)
+        recorded = read_identity(self._reference, self._reference_files)
         if recorded is None:
             return asdict(probe_reference(trainer, self.probe_rows(), self.settings.compute))
         now, worst = self._score_again(trainer, recorded["probe"], self._reference.name)
@@ -225,24 +227,24 @@ class DPORecipe(Recipe[DPOSettings]):
 
     def _score_again(self, trainer: DPOTrainer, recorded: dict[str, Any], name: str) -> tuple[Probe, float]:
         """Recorded rows scored under the reference, and how far that is from the record in nats a token."""
-        from align.training.probe import Probe, check_same
-        from align.training.reference import probe_reference
+        from align.training.proof.probe import Probe, check_same
+        from align.training.proof.same_reference import probe_reference
 
         now = probe_reference(trainer, recorded["rows"], self.settings.compute)
         return now, check_same(Probe.from_dict(recorded), now, name)
 
     @cached_property
-    def _reference(self) -> models.ResolvedModel:
-        return self.model if self.settings.reference == "auto" else models.resolve(self.settings.reference)
+    def _reference(self) -> ResolvedModel:
+        return self.model if self.settings.reference == "auto" else resolve(self.settings.reference)
 
     @cached_property
     def _reference_files(self) -> dict[str, str | None]:
-        return self.model_files if self.settings.reference == "auto" else models.fingerprints(self._reference)
+        return self.model_files if self.settings.reference == "auto" else fingerprints(self._reference)
 
     def _reference_model(self) -> Any:
         if self.settings.reference == "auto" or not self.objective.needs_reference:
             return None
-        return models.load_model(self._reference, dtype=self._storage_dtype())
+        return load_model(self._reference, dtype=self._storage_dtype())
 
 
 if __name__ == "__main__":

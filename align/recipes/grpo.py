@@ -9,11 +9,11 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from align.data.task import Task
-from align.dotted import source_sha256
+from align.data.rows.task import Task
 from align.errors import ConfigError
 from align.recipes.base import Recipe
-from align.recipes.grpo_settings import GRPOSettings
+from align.recipes.settings.grpo import GRPOSettings
+from align.settings.dotted import source_sha256
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,7 +49,7 @@ class GRPORecipe(Recipe[GRPOSettings]):
     @cached_property
     def reward_functions(self) -> list[Callable[..., Any]]:
         """The rewards as TRL calls them; each has a `__name__` of its own."""
-        from align.training.reward_functions import check_signature, distinct_names, reward_function
+        from align.training.grpo.reward_functions import check_signature, distinct_names, reward_function
 
         columns = list({name: None for file in self.rows.values() for row in file.rows for name in row.columns})
         names = distinct_names([one.use.rpartition(".")[2] for one in self.settings.rewards])
@@ -77,7 +77,7 @@ class GRPORecipe(Recipe[GRPOSettings]):
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
         )
-        from align.training.logprobs import score_completions_only, spare_head_copies
+        from align.training.step.cpu_head import score_completions_only, spare_head_copies
 
         spare_head_copies(trainer.model)
         if not args.cast_lm_head_to_fp32:
@@ -96,8 +96,8 @@ class GRPORecipe(Recipe[GRPOSettings]):
         """The prompts that leave room for a completion, each with its columns as one text."""
         from datasets import Dataset
 
-        from align.training.reward_functions import packed_columns
-        from align.training.tokens import check_prompts
+        from align.training.grpo.reward_functions import packed_columns
+        from align.training.rows.check import check_prompts
 
         file = self.rows.get(name)
         if file is None:
@@ -178,7 +178,7 @@ class GRPORecipe(Recipe[GRPOSettings]):
     def _heldout(self, trainer: GRPOTrainer, when: Literal["before", "after"]) -> dict[str, Any]:
         if trainer.eval_dataset is None:
             return {}
-        from align.training.greedy import greedy_rewards
+        from align.training.grpo.greedy import greedy_rewards
 
         num_prompts = len(trainer.eval_dataset)
         rewards = greedy_rewards(trainer, trainer.eval_dataset)

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from align.config import Location
-from align.data.pair import Demonstration
-from align.installed import SFT_CONFIG, PassThrough
+from align.data.rows.pair import Demonstration
 from align.recipes.base import Recipe
-from align.recipes.settings import PASS_THROUGH_LORA, RecipeSettings, owned_arguments
+from align.recipes.settings.common import PASS_THROUGH_LORA, RecipeSettings, owned_arguments
+from align.settings.base import Location
+from align.settings.passthrough import SFT_CONFIG, PassThrough
 
 if TYPE_CHECKING:
     from trl import SFTTrainer
@@ -61,7 +61,7 @@ class SFTRecipe(Recipe[SFTSettings]):
             processing_class=self.tokenizer,
             peft_config=self.lora_config(),
         )
-        from align.training.logprobs import score_completions_only
+        from align.training.step.cpu_head import score_completions_only
 
         score_completions_only(trainer.model, ("log_probs", "entropy", "is_top1"))
         return trainer

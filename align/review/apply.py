@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align.data.files import write_rows
-from align.data.pair import Dropped, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Dropped, PreferencePair
 from align.errors import ConfigError, DataError
 from align.evaluation.noise import Noise, estimate_noise
-from align.records import write_json
 from align.review.dataset import ReviewSet, noise_path
 from align.review.labels import Label, read_labels
 from align.review.session import count_strata, noise_record
 from align.review.suspicion import strata_of
+from align.store.records import write_json
 
 if TYPE_CHECKING:
     from rich.table import Table

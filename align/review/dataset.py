@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from align.data.files import SUFFIXES, RowFile, checked_rows
-from align.data.pair import PreferencePair
+from align.data.files.rows import SUFFIXES, RowFile, checked_rows
+from align.data.rows.pair import PreferencePair
 from align.errors import ConfigError
 from align.review.labels import pair_key
 

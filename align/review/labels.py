@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from align.data.pair import PreferencePair, as_dicts
+from align.data.rows.pair import PreferencePair, as_dicts
 from align.errors import DataError, RefusedError, StorageError
-from align.records import disk_may_refuse
+from align.store.records import disk_may_refuse
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from align.data.pair import PreferencePair
-from align.data_builders.card import fill_noise
+from align.data.rows.pair import PreferencePair
+from align.data_builders.core.card import fill_noise
 from align.evaluation.noise import HALF_WIDTH, Noise, Stratum, estimate_noise, more_labels
-from align.records import write_json
 from align.review.dataset import ReviewSet
 from align.review.labels import Label, LabelFile, Side, Word, now
 from align.review.order import WEIGHTS, is_swapped, review_order
 from align.review.suspicion import strata_of
+from align.store.records import write_json
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import quantiles
 
-from align.data.checks import is_finite
-from align.data.gates import cut_off, refusal, side_text, wrong_language
-from align.data.pair import PreferencePair
+from align.data.lint.gates import cut_off, refusal, side_text, wrong_language
+from align.data.rows.pair import PreferencePair
+from align.data.rows.valid import is_finite
 
 SPLIT, NEAR, OTHER = "split", "near", "other"
 """Names of the strata: judges disagreed; a gate nearly fired, or the margin is among the lowest tenth; the others."""

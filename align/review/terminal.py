@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TextIO
 from align.review.dataset import ReviewSet
 from align.review.keys import Keys, open_keys
 from align.review.labels import LabelFile
-from align.review.screen import HELP, closing_lines, closing_table, question_screen
 from align.review.session import Question, ReviewSession
+from align.review.views import HELP, closing_lines, closing_table, question_screen
 
 if TYPE_CHECKING:
     from rich.console import Console

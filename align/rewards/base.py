@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from align.data.pair import Message, Prompt, as_dicts
-from align.data.task import TAKEN_NAMES
+from align.data.rows.pair import Message, Prompt, as_dicts
+from align.data.rows.task import TAKEN_NAMES
 from align.errors import ConfigError, DataError
 from align.teachers.base import Teacher
 from align.teachers.settings import TeacherSettings

@@ -9,11 +9,11 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from align.config import did_you_mean
 from align.errors import ConfigError, DataError
 from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
+from align.settings.base import did_you_mean
 
 _SCORES = {
     ("strict", False): "binary_strict",

@@ -13,7 +13,7 @@ from align.errors import DataError
 from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
-from align.rewards.verify import TO_ASCII
+from align.rewards.numeric_answer import TO_ASCII
 
 _IS_MARKED = re.compile(r"\\boxed|(?<!\\)\$|\\\(|\\\[")
 _SPOKEN = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")

@@ -15,11 +15,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from align.data.message import Message
+from align.data.rows.message import Message
 from align.errors import ConfigError
 from align.teachers.base import Completion, Sampling, Teacher
-from align.teachers.budget import Budget
-from align.teachers.ledger import Ledger
+from align.teachers.ledger.budget import Budget
+from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import TeacherSettings
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from align.data.message import Message
+from align.data.rows.message import Message
 from align.errors import AnswerError, ConfigError
 from align.rewards.base import completion_text
 from align.rewards.form import strict_json

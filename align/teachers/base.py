@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from align.data.pair import Message
+from align.data.rows.pair import Message
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,11 +18,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from align import models
-from align.data.pair import Message, as_dicts
+from align.data.rows.pair import Message, as_dicts
 from align.errors import AnswerError, ConfigError
-from align.teachers._decode import DecodeBatch, Row
-from align.teachers._decode_thread import DecodeStats, DecodeThread, Request
+from align.models.decoding.batch import DecodeBatch, Row
+from align.models.decoding.thread import DecodeStats, DecodeThread, Request
+from align.models.identity import fingerprints
+from align.models.load import context_length, load_model, load_tokenizer
+from align.models.resolve import resolve
+from align.models.scoring import render_prompt
 from align.teachers.base import Completion, Sampling
 from align.teachers.reasoning import OPEN, split_reasoning
 
@@ -41,11 +44,11 @@ class LocalTeacher:
         """
         self.name = f"local:{model}"
         self._dtype = dtype
-        self._model = resolved = models.resolve(model)
+        self._model = resolved = resolve(model)
         self._thread = DecodeThread(
             self.name,
             batch_size,
-            lambda: _ModelVoice(models.load_tokenizer(resolved), models.load_model(resolved, dtype, device)),
+            lambda: _ModelVoice(load_tokenizer(resolved), load_model(resolved, dtype, device)),
         )
 
     @property
@@ -56,7 +59,7 @@ class LocalTeacher:
     @property
     def version(self) -> str:
         """Tells models of one name apart: what their files hold, and the arithmetic. Reading a large one takes long."""
-        hashes = [sha256 for sha256 in models.fingerprints(self._model).values() if sha256]
+        hashes = [sha256 for sha256 in fingerprints(self._model).values() if sha256]
         return " ".join([self._dtype, *(name[:12] for name in hashes if not name.startswith("hub:"))])
 
     async def complete(self, messages: Sequence[Message], sampling: Sampling, n: int = 1) -> list[Completion]:
@@ -82,12 +85,12 @@ class _ModelVoice:
         _refuse_other_memories(model)
         self.batch = DecodeBatch(model, _end_ids(tokenizer, model))
         self._tokenizer = tokenizer
-        self._context = models.context_length(model)
+        self._context = context_length(model)
 
     def begin(self, request: Request) -> Row:
         """Raises AnswerError if the prompt is all but empty or the request does not fit into the model's context."""
         sampling = request.sampling
-        prompt = models.render_prompt(self._tokenizer, as_dicts(request.messages))
+        prompt = render_prompt(self._tokenizer, as_dicts(request.messages))
         prompt_ids = list(self._tokenizer(prompt, add_special_tokens=False)["input_ids"])
         if len(prompt_ids) < 2:
             raise AnswerError("prompt_too_short", f"prompt {prompt!r}: must have 2 tokens, but has {len(prompt_ids)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from align.data.pair import Message
+from align.data.rows.pair import Message
 from align.teachers.base import Completion, Sampling
 
 Script = Callable[[Sequence[Message], Sampling, int], str | Completion]

@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from align.config import Settings, did_you_mean
 from align.errors import ConfigError
+from align.settings.base import Settings, did_you_mean
 from align.teachers.base import Sampling, Teacher
-from align.teachers.place import Key, Place
-from align.teachers.presets import ANY, PRESETS, Preset
-from align.teachers.prices import SHIPPED, read_prices
+from align.teachers.endpoint.presets import ANY, PRESETS, Preset
+from align.teachers.endpoint.provider import Key, Place
+from align.teachers.ledger.prices import SHIPPED, read_prices
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
 
-    from align.teachers.ledger import Ledger
+    from align.teachers.ledger.ledger import Ledger
 
 _LOCAL_ONLY = ("compute", "batch_size")
 _ENDPOINT_ONLY = ("name", "api_key_env", "concurrency", "requests_per_second", "thinking", "prices", "same_teacher")
@@ -142,11 +142,11 @@ class TeacherSettings(Settings):
             ConfigError: no such model, no key in the environment, other URLs than before.
         """
         if self.is_endpoint:
-            from align.teachers.endpoint import EndpointTeacher
+            from align.teachers.endpoint.teacher import EndpointTeacher
 
             return EndpointTeacher(self.place(), ledger, self.concurrency, self.requests_per_second, json_schema)
+        from align.teachers.ledger.recorded import RecordedTeacher
         from align.teachers.local import LocalTeacher
-        from align.teachers.recorded import RecordedTeacher
 
         local = LocalTeacher(self.model, dtype=self.compute, batch_size=self.batch_size)
         return RecordedTeacher(local, ledger, local.version)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from align.data.message import Message
+from align.data.rows.message import Message
 
 _TEMPLATE_TOKENS = 16
 """At most, around a message: role, separators."""

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from align.config import load_settings
 from align.data_builders.best_of import BestOfBuilder, BestOfSettings, choose
 from align.errors import ConfigError, DataError
 from align.judges.both_orders import BothOrders
 from align.judges.scripted import ScriptedJudge
+from align.settings.base import load_settings
 from align.teachers.base import Completion
 from align.teachers.scripted import ScriptedTeacher
 from tests.judges.pairs import always_first

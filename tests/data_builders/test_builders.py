@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from align.config import load_settings
-from align.data.files import write_rows
-from align.data.pair import Demonstration, Dropped, Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Demonstration, Dropped, Message, PreferencePair
 from align.data_builders.contrast import ContrastBuilder, ContrastSettings
 from align.data_builders.student import StudentBuilder, StudentSettings
 from align.errors import AnswerError, ConfigError, DataError
-from align.records import read_json
+from align.settings.base import load_settings
+from align.store.records import read_json
 from align.teachers.base import Completion
-from align.teachers.ledger_report import export
+from align.teachers.ledger.report import export
 from align.teachers.scripted import ScriptedTeacher
 
 GOOD = 'good={examples: [{user: "How?", assistant: "GOOD"}]}'
@@ -257,8 +257,8 @@ def test_student_wants_exactly_one_source_of_chosen_answers(tmp_path, words):
 
 
 def test_a_builder_of_ones_own_is_one_coroutine(tmp_path):
-    from align.data_builders.base import DataBuilder
-    from align.data_builders.settings import BuilderSettings
+    from align.data_builders.core.base import DataBuilder
+    from align.data_builders.core.settings import BuilderSettings
 
     class Shouting(DataBuilder[BuilderSettings]):
         config_class = BuilderSettings

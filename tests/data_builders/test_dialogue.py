@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from align.config import load_settings
-from align.data_builders.dialogue import DialogueBuilder, DialogueSettings
+from align.data_builders.dialogue.builder import DialogueBuilder, DialogueSettings
 from align.errors import AnswerError, ConfigError, DataError
-from align.records import read_json
-from align.shipped import shipped_file
+from align.settings.base import load_settings
+from align.settings.shipped import shipped_file
+from align.store.records import read_json
 from align.teachers.base import Completion
 from align.teachers.scripted import ScriptedTeacher
 
-TEXTS = Path(__file__).parent.parent / "data" / "texts"
+TEXTS = Path(__file__).parents[1] / "data" / "corpus" / "texts"
 MENGZI = [f"corpus={TEXTS / 'mengzi.json'}", "heldout_chapters=[告子上]"]
 
 needs_shakespeare = pytest.mark.skipif(
@@ -354,7 +354,7 @@ def test_a_chunk_that_cannot_be_read_is_counted_and_the_others_go_on(tmp_path, r
 def test_a_plan_counts_the_chunks_that_are_still_to_be_read(tmp_path):
     import asyncio
 
-    from align.data_builders.plan import make_plan
+    from align.data_builders.core.plan import make_plan
 
     plan = asyncio.run(make_plan(read_by(tmp_path, lambda *_: "never asked")))
     assert plan.num_to_find == 2 and [teacher.num_calls for teacher in plan.teachers] == [2]

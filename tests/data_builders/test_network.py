@@ -12,8 +12,8 @@ import pytest
 
 from align.cli import app
 from align.data_builders.contrast import ContrastBuilder
-from align.teachers.budget import UNITS
-from align.teachers.ledger_report import spending
+from align.teachers.ledger.budget import UNITS
+from align.teachers.ledger.report import spending
 from tests.teachers.asking import entries
 from tests.teachers.server import Reply, Request, Server, answer, error
 

@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from align.config import load_settings
-from align.data.files import read_rows
-from align.data.task import Task
+from align.data.files.rows import read_rows
+from align.data.rows.task import Task
 from align.data_builders.reasoning_gym import ReasoningGymBuilder, ReasoningGymSettings
 from align.errors import ConfigError
 from align.rewards.reasoning import ReasoningGym
+from align.settings.base import load_settings
 
 SUMS = "tasks={chain_sum: {min_terms: 2, max_terms: 2, min_digits: 1, max_digits: 1}}"
 SMALL = ["num_tasks=60", "num_heldout=30"]

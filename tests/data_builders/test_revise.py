@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from align.config import load_settings
-from align.data.message import Message
+from align.data.rows.message import Message
 from align.data_builders.revise import ReviseBuilder, ReviseSettings, revision_request, share_kept
 from align.errors import DataError
+from align.settings.base import load_settings
 from align.teachers.base import Completion
 from align.teachers.scripted import ScriptedTeacher
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from align.config import load_settings
-from align.data.files import read_rows
-from align.data.task import Task
+from align.data.files.rows import read_rows
+from align.data.rows.task import Task
 from align.data_builders.sums import SumsBuilder, SumsSettings
 from align.errors import ConfigError
+from align.settings.base import load_settings
 
 SMALL = ["smallest=0", "largest=20", "num_tasks=150", "num_heldout=60"]
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from align.config import load_settings
 from align.data_builders.verified import VerifiedBuilder, VerifiedSettings
 from align.errors import DataError
+from align.settings.base import load_settings
 from align.teachers.base import Completion
 from align.teachers.scripted import ScriptedTeacher
 
-RIGHT = "right={use: align.rewards.verify.NumericAnswer, at_least: 1}"
+RIGHT = "right={use: align.rewards.numeric_answer.NumericAnswer, at_least: 1}"
 
 
 def tasks(path: Path, *sums: tuple[int, int]) -> str:

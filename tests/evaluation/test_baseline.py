@@ -9,7 +9,7 @@ import pytest
 
 from align.errors import ConfigError
 from align.evaluation.baseline import Baseline, TrainedRun, arm_names, flaws
-from align.records import write_json
+from align.store.records import write_json
 
 TAKEN = ("base", "base + instruction")
 IDENTITY = {

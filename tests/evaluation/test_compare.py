@@ -7,14 +7,14 @@ import shutil
 
 import pytest
 
-from align.data.files import write_rows
-from align.data.pair import Message, Prompt
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message, Prompt
 from align.errors import ConfigError
 from align.evaluation.baseline import Baseline
-from align.evaluation.compare import _plan, compare
+from align.evaluation.run import _plan, compare
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
+from align.store.records import read_json
 from tests.recipes.conftest import pair
 
 TRAINING = [

@@ -10,8 +10,8 @@ import pytest
 
 from align.evaluation.baseline import Baseline
 from align.evaluation.measures import Measures, rivals
-from align.evaluation.statistics import Estimate, paired_difference
 from align.evaluation.verdict import damage, decide
+from align.statistics import Estimate, paired_difference
 
 N = 60
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 
-from align.data.message import Message, Messages
-from align.data.pair import PreferencePair
+from align.data.rows.message import Message, Messages
+from align.data.rows.pair import PreferencePair
 from align.judges.base import Verdict, Winner
 from align.judges.scripted import ScriptedJudge
 

@@ -7,15 +7,15 @@ import json
 
 import pytest
 
-from align.data.data_block import language_of
-from align.data.message import Message
+from align.data.rows.message import Message
 from align.errors import AnswerError
 from align.judges.base import JudgeError, Verdict
 from align.judges.pairwise import PairwiseJudge
 from align.judges.pairwise_prompt import ask
-from align.judges.reading import read_verdict
+from align.judges.verdict_text import read_verdict
 from align.teachers.base import Completion, Sampling
 from align.teachers.scripted import ScriptedTeacher
+from align.text.quoted import language_of
 from tests.judges.pairs import asked, said
 
 CRITERIA = "Which answer is more polite?"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from align.data.files import write_rows
-from align.data.pair import Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message, PreferencePair
 
 
 def pair(number: int, chosen: str = "good") -> PreferencePair:

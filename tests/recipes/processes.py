@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from align import models
+from align.models.identity import weights_sha256
 
 HEAVY = [
     "torch",
@@ -267,7 +267,7 @@ class Watcher:
 
 def final_sha256(run: Path) -> str:
     """Fingerprint of the trained weights."""
-    return models.weights_sha256(str(run / "model"))
+    return weights_sha256(str(run / "model"))
 
 
 def history(run: Path) -> dict[tuple[int, bool], dict[str, Any]]:

@@ -11,11 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from align.data.files import write_rows
+from align.data.files.rows import write_rows
 from align.errors import ConfigError, DataError, RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
+from align.store.records import read_json
 from tests.recipes.conftest import pair
 
 LORA = "lora={r: 4, lora_alpha: 8, target_modules: all-linear}"

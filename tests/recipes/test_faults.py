@@ -12,9 +12,9 @@ import pytest
 from align.errors import RefusedError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
-from align.training.checkpoints import Checkpoints
-from align.training.disk import bytes_of_checkpoint
+from align.store.records import read_json
+from align.training.loop.checkpoints import Checkpoints
+from align.training.loop.disk import bytes_of_checkpoint
 from tests.recipes.faulty import faulty
 from tests.recipes.test_dpo import LORA, KeptRecipe
 

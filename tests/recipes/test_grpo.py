@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-from align.config import load_settings
-from align.data.files import write_rows
-from align.data.pair import Message
-from align.data.task import Task
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message
+from align.data.rows.task import Task
 from align.errors import ConfigError, DataError
-from align.installed import _package_folder
 from align.recipes.grpo import GRPORecipe, is_generation_boundary
-from align.recipes.grpo_settings import LOSSES, GRPOSettings
+from align.recipes.settings.grpo import LOSSES, GRPOSettings
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
 from align.rewards.base import completion_text
+from align.settings.base import load_settings
+from align.settings.passthrough import _package_folder
+from align.store.records import read_json
 from tests.recipes.conftest import pair
 from tests.recipes.test_dpo import LORA, final_weights, metrics
 
@@ -99,7 +99,7 @@ def test_training_raises_the_sampled_and_the_greedy_reward(words, tmp_path, held
 
 
 def test_held_out_answers_are_those_of_one_prompt_alone(words, heldout_file):
-    from align.training.greedy import _answers
+    from align.training.grpo.greedy import _answers
 
     trainer = GRPORecipe.from_file(None, *words, f"eval_data={heldout_file}").prepare()
     prompts = [row["prompt"] for row in trainer.eval_dataset]
@@ -288,7 +288,7 @@ def test_a_boundary_is_where_the_next_step_samples(words):
 
 
 def test_a_trainer_restarted_at_a_boundary_within_an_epoch_is_bit_identical(words, tmp_path):
-    """In a later epoch TRL's sampler begins anew; `align.training.progress` takes care of that."""
+    """In a later epoch TRL's sampler begins anew; `align.training.loop.resume_state` takes care of that."""
     more = ["trainer.steps_per_generation=2", "trainer.max_steps=6", "trainer.save_strategy=steps", LORA]
     more += ["trainer.save_steps=2", "trainer.learning_rate=1e-3"]
     whole, rest = (GRPORecipe.from_file(None, *words, *more, f"output_dir={tmp_path / n}") for n in ("a", "b"))

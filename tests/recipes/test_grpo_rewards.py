@@ -7,11 +7,11 @@ from pathlib import Path
 
 import psutil
 
-from align.config import load_settings
-from align.data.files import write_rows
-from align.data.task import Task
+from align.data.files.rows import write_rows
+from align.data.rows.task import Task
 from align.data_builders.reasoning_gym import ReasoningGymBuilder, ReasoningGymSettings
 from align.recipes.grpo import GRPORecipe
+from align.settings.base import load_settings
 from tests.teachers.server import Server, answer
 
 

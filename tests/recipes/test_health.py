@@ -9,8 +9,8 @@ import pytest
 from align.errors import NumericalError
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
-from align.training.checkpoints import Checkpoints
+from align.store.records import read_json
+from align.training.loop.checkpoints import Checkpoints
 from tests.recipes.faulty import faulty
 
 LORA = "lora={r: 4, lora_alpha: 8, target_modules: all-linear}"

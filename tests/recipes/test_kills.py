@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from align.data.files import write_rows
+from align.data.files.rows import write_rows
 from align.errors import RefusedError
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
-from align.training.checkpoints import Checkpoints
-from align.training.ranks import Ranks
+from align.store.records import read_json
+from align.training.loop.checkpoints import Checkpoints
+from align.training.loop.ranks import Ranks
 from tests.recipes.conftest import pair
 from tests.recipes.processes import (
     ANY,
@@ -33,7 +33,7 @@ from tests.recipes.processes import (
     history,
     run_apart,
 )
-from tests.training.test_checkpoints import FAULTS
+from tests.training.loop.test_checkpoints import FAULTS
 
 LORA = "lora={r: 4, lora_alpha: 8, target_modules: all-linear, lora_dropout: 0.1}"
 METHODS = {

@@ -15,11 +15,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOTrainer
 
-from align.data.files import write_rows
-from align.data.pair import Candidate, Group, Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Candidate, Group, Message, PreferencePair
 from align.errors import ConfigError, DataError
 from align.recipes.dpo import DPORecipe
-from align.training.preference_trainer import PreferenceTrainer
+from align.training.step.trainer import PreferenceTrainer
 from tests.recipes.conftest import pair
 from tests.recipes.launching import LORA, metrics
 from tests.training import trees

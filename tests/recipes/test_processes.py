@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from align.records import read_json
-from align.training.checkpoints import Checkpoints
+from align.store.records import read_json
+from align.training.loop.checkpoints import Checkpoints
 from tests.recipes.launching import BIN, environment, launch
 
 FAULTY = "tests.recipes.faulty"

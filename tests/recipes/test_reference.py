@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from align import models
 from align.errors import RefusedError
+from align.models.identity import fingerprints
+from align.models.load import load_model, load_tokenizer
+from align.models.resolve import resolve
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
+from align.store.records import read_json
 from tests.recipes.launching import LORA, metrics
 
 
@@ -32,7 +34,7 @@ def sft_full(tiny_model, tmp_path_factory) -> Path:
 
 
 def sft(model: str, folder: Path, *more: str) -> Path:
-    from align.data.files import write_rows
+    from align.data.files.rows import write_rows
     from tests.recipes.conftest import pair
 
     write_rows(folder / "pairs.jsonl", [pair(number) for number in range(16)])
@@ -44,9 +46,9 @@ def sft(model: str, folder: Path, *more: str) -> Path:
 
 def merged(adapter_run: Path, folder: Path) -> Path:
     """The adapter merged into its base, as a user would do it with peft."""
-    model = models.load_model(str(adapter_run))
+    model = load_model(str(adapter_run))
     model.merge_and_unload().save_pretrained(folder)
-    models.load_tokenizer(str(adapter_run)).save_pretrained(folder)
+    load_tokenizer(str(adapter_run)).save_pretrained(folder)
     return folder
 
 
@@ -117,7 +119,7 @@ def test_a_reference_that_gives_other_log_probs_than_recorded_is_refused(words, 
     """As when the adapter is lost on the way: here it is the base that answers, with hashes that match."""
     run = changed_adapter(sft_adapter, tmp_path / "changed")
     identity = read_json(run / "model" / "identity.json")
-    identity["files"] = models.fingerprints(models.resolve(str(run)))
+    identity["files"] = fingerprints(resolve(str(run)))
     (run / "model" / "identity.json").write_text(json.dumps(identity))
     with pytest.raises(RefusedError, match="gives other log-probs than when it was saved"):
         dpo(words, run)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, TrainerCallback
 
-from align import models
-from align.data.files import write_rows
+from align.data.files.rows import write_rows
 from align.errors import ConfigError, PreemptedError, RefusedError
+from align.models.identity import weights_sha256
 from align.recipes.dpo import DPORecipe
 from align.recipes.grpo import GRPORecipe
 from align.recipes.sft import SFTRecipe
-from align.records import read_json
+from align.store.records import read_json
 from tests.recipes.conftest import pair
 from tests.recipes.processes import STEP, Blow, final_sha256, history, start_apart
 from tests.recipes.test_dpo import LORA
@@ -163,7 +163,7 @@ def test_the_best_model_survives_rotation_and_is_loaded_after_a_stop_at_the_last
     kept = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
     assert kept == {"checkpoint-2", "checkpoint-10"}
     best = tmp_path / "run" / "checkpoints" / "checkpoint-2"
-    assert final_sha256(tmp_path / "run") == models.weights_sha256(str(best))
+    assert final_sha256(tmp_path / "run") == weights_sha256(str(best))
 
 
 def test_nothing_is_said_about_the_tied_head(words, caplog):

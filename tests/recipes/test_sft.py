@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from align.data.files import write_rows
-from align.data.pair import Demonstration, Message
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Demonstration, Message
 from align.recipes.dpo import DPORecipe
 from align.recipes.sft import SFTRecipe
 from tests.recipes.test_dpo import LORA, metrics, run

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from align.data.files import write_rows
-from align.data.pair import Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message, PreferencePair
 from tests.recipes.launching import LORA, command, environment, launch, metrics
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from align.errors import ConfigError
 from align.recipes.dpo import DPORecipe
-from align.training.zero import deepspeed_config
+from align.training.loop.zero import deepspeed_config
 
 
 def test_zero_without_a_launcher_prints_the_command_with_one(words, monkeypatch):

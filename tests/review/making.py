@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from align.data.files import write_rows
-from align.data.pair import Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message, PreferencePair
 from align.review.dataset import ReviewSet
 from align.review.labels import LabelFile
 from align.review.session import Question, ReviewSession

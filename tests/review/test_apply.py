@@ -8,8 +8,8 @@ import re
 import pytest
 
 from align.cli import app
-from align.data.files import read_rows
-from align.data.pair import Dropped, PreferencePair
+from align.data.files.rows import read_rows
+from align.data.rows.pair import Dropped, PreferencePair
 from align.errors import ConfigError, DataError
 from align.review.apply import apply_labels
 from tests.review.making import GOOD, knowing, pair, review_with, save

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from align.data.pair import PreferencePair
+from align.data.rows.pair import PreferencePair
 from align.errors import DataError, RefusedError, StorageError
 from align.review.labels import Label, LabelFile, now, pair_key, read_labels
 from tests.review.making import pair

@@ -13,9 +13,9 @@ from typing import Literal
 
 import pytest
 
-from align.data.files import read_rows
-from align.data.gates import GateSettings, apply_gates, side_text
-from align.data.pair import Messages, PreferencePair
+from align.data.files.rows import read_rows
+from align.data.lint.gates import GateSettings, apply_gates, side_text
+from align.data.rows.pair import Messages, PreferencePair
 from align.evaluation.noise import Stratum, estimate_noise
 from align.review.apply import apply_labels
 from align.review.labels import pair_key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from align.data.pair import Message, PreferencePair
+from align.data.rows.pair import Message, PreferencePair
 from align.review.suspicion import NEAR, OTHER, SPLIT, strata_of
 from tests.review.making import BAD, GOOD, pair
 

@@ -20,13 +20,13 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from align.data.files import write_rows
-from align.data.pair import Message, PreferencePair
+from align.data.files.rows import write_rows
+from align.data.rows.pair import Message, PreferencePair
 from align.review.dataset import ReviewSet
 from align.review.labels import LabelFile, read_labels
-from align.review.screen import HELP, question_screen, visible
 from align.review.session import ReviewSession
 from align.review.terminal import review
+from align.review.views import HELP, question_screen, visible
 from tests.review.making import BAD, GOOD, pair, save
 
 LONG_S = 60

@@ -9,16 +9,16 @@ import sys
 
 import pytest
 
-from align.config import load_settings
 from align.data_builders.contrast import ContrastBuilder, ContrastSettings
-from align.dotted import UseSettings
 from align.errors import AlignError, AnswerError, ConfigError
 from align.rewards.base import AsksTeacher
 from align.rewards.rubric import Rubric
+from align.settings.base import load_settings
+from align.settings.dotted import UseSettings
 from align.teachers.base import Completion
-from align.teachers.ledger_store import connect
+from align.teachers.ledger.store import connect
 from align.teachers.scripted import ScriptedTeacher
-from align.training.reward_functions import reward_function
+from align.training.grpo.reward_functions import reward_function
 from tests.teachers.server import Server, answer
 
 VERDICT = '{"reason": "It is polite.", "score": 4}'

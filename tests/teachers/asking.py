@@ -7,15 +7,15 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from align.data.message import Message
+from align.data.rows.message import Message
 from align.teachers.base import Completion, Sampling
-from align.teachers.budget import Budget
-from align.teachers.endpoint import EndpointTeacher
-from align.teachers.endpoint_pool import Patience
-from align.teachers.ledger import Ledger
-from align.teachers.ledger_store import connect
-from align.teachers.place import Place
-from align.teachers.prices import Price
+from align.teachers.endpoint.pool import Patience
+from align.teachers.endpoint.provider import Place
+from align.teachers.endpoint.teacher import EndpointTeacher
+from align.teachers.ledger.budget import Budget
+from align.teachers.ledger.ledger import Ledger
+from align.teachers.ledger.prices import Price
+from align.teachers.ledger.store import connect
 
 PRICE = Price(currency="CNY", input=2.0, cached=0.5, output=8.0)
 HURRIED = Patience(reply_s=5.0, connect_s=5.0, pause_s=0.01, longest_pause_s=0.05, unreachable_s=0.3, max_tries=3)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from align import models
-from align.data.pair import Message
+from align.data.rows.pair import Message
 from align.errors import AnswerError, ConfigError
+from align.models.load import load_model, load_tokenizer
+from align.models.scoring import prompt_token_ids
 from align.teachers.base import Completion, Sampling
 from align.teachers.local import LocalTeacher
 
@@ -53,9 +54,9 @@ def test_greedy_answers_equal_those_of_generate(tiny_model) -> None:
     texts = ["a", "a longer prompt", "the longest prompt of all of them"] * 2
     calls = [(ask(text), Sampling(temperature=0.0, max_tokens=10 + i)) for i, text in enumerate(texts)]
     answers = answer_all(load(tiny_model, batch_size=4), calls)
-    model, tokenizer = models.load_model(tiny_model), models.load_tokenizer(tiny_model)
+    model, tokenizer = load_model(tiny_model), load_tokenizer(tiny_model)
     for answer, (messages, sampling) in zip(answers, calls, strict=True):
-        ids = models.prompt_token_ids(tokenizer, [message.to_dict() for message in messages])
+        ids = prompt_token_ids(tokenizer, [message.to_dict() for message in messages])
         written = model.generate(
             torch.tensor([ids]),
             attention_mask=torch.ones(1, len(ids), dtype=torch.long),

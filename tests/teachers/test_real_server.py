@@ -10,14 +10,15 @@ import asyncio
 
 import pytest
 
-from align import models
-from align.data.instruction import Example, Instruction
-from align.data.message import Message, as_dicts
+from align.data.rows.instruction import Example, Instruction
+from align.data.rows.message import Message, as_dicts
 from align.data_builders.contrast import ContrastBuilder
 from align.errors import AnswerError, ConfigError
+from align.models.load import load_tokenizer
+from align.models.scoring import prompt_token_ids
 from align.teachers.base import Completion, Sampling
-from align.teachers.endpoint import EndpointTeacher
-from align.teachers.ledger import Ledger
+from align.teachers.endpoint.teacher import EndpointTeacher
+from align.teachers.ledger.ledger import Ledger
 from tests.teachers.asking import entries
 from tests.teachers.transformers_server import contrast, serve
 
@@ -94,7 +95,7 @@ def test_a_second_ask_sends_nothing(served, tmp_path):
 def test_an_answer_that_is_cut_off_is_told_and_tokens_are_counted_as_the_tokenizer_does(served, tmp_path):
     conversation = CONVERSATIONS["examples"]
     (cut,) = ask(served.there, tmp_path, [conversation], Sampling(temperature=0.0, max_tokens=3))
-    num_prompt_tokens = len(models.prompt_token_ids(models.load_tokenizer(served.model), as_dicts(conversation)))
+    num_prompt_tokens = len(prompt_token_ids(load_tokenizer(served.model), as_dicts(conversation)))
     assert (cut.finish_reason, cut.prompt_tokens, cut.completion_tokens) == ("length", num_prompt_tokens, 3)
     columns = ("state", "finish_reason", "prompt_tokens", "completion_tokens", "answered_by")
     assert entries(tmp_path, *columns) == [("answered", "length", num_prompt_tokens, 3, f"{served.model}@main")]

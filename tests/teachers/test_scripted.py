@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from align.data.pair import Message
+from align.data.rows.pair import Message
 from align.teachers.base import Completion, Sampling
 from align.teachers.scripted import ScriptedTeacher
 

@@ -7,14 +7,14 @@ import re
 
 import pytest
 
-from align.config import Settings, load_settings
 from align.errors import ConfigError
-from align.models import weights_sha256
-from align.teachers.ledger import Ledger
+from align.models.identity import weights_sha256
+from align.settings.base import Settings, load_settings
+from align.teachers.endpoint.presets import PRESETS
+from align.teachers.ledger.ledger import Ledger
+from align.teachers.ledger.prices import Price, read_prices
+from align.teachers.ledger.recorded import RecordedTeacher
 from align.teachers.local import LocalTeacher
-from align.teachers.presets import PRESETS
-from align.teachers.prices import Price, read_prices
-from align.teachers.recorded import RecordedTeacher
 from align.teachers.settings import TeacherSettings
 
 CANARY = "sk-canary-0123456789abcdef0123456789"
@@ -92,7 +92,7 @@ def test_the_key_comes_from_the_environment_and_is_asked_for_by_name(monkeypatch
     ids=["api_key", "in api_key_env", "with underscores", "in the URL", "in the query"],
 )
 def test_a_key_among_the_settings_is_refused_and_not_repeated_in_the_sentence(word):
-    from align.redact import redact
+    from align.store.redact import redact
 
     text = str(redact(mistake("endpoint=deepseek", word)))
     assert CANARY not in text.split(": ", 2)[-1] and "1 mistake" in text

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from align import models
-from align.data.message import Message
+from align.data.rows.message import Message
+from align.models.load import load_tokenizer
+from align.models.resolve import resolve
+from align.models.scoring import prompt_token_ids
 from align.teachers.token_counts import fewest_prompt_tokens, most_prompt_tokens
 
 TEXTS = [
@@ -21,14 +23,14 @@ TEXTS = [
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_real_tokenizer_stays_between_the_bounds(text):
-    tokenizer = models.load_tokenizer(models.resolve("embedded:smollm2-135m"))
+    tokenizer = load_tokenizer(resolve("embedded:smollm2-135m"))
     messages = [Message("system", "Be brief."), Message("user", text or "x")]
-    num_tokens = len(models.prompt_token_ids(tokenizer, [message.to_dict() for message in messages]))
+    num_tokens = len(prompt_token_ids(tokenizer, [message.to_dict() for message in messages]))
     assert 0.9 * fewest_prompt_tokens(messages) <= num_tokens <= most_prompt_tokens(messages)
 
 
 def test_the_lower_bound_is_close_enough_to_see_half_a_prompt_missing():
     text = "The river carries small stones and sand down to the wide plains. " * 50
-    tokenizer = models.load_tokenizer(models.resolve("embedded:smollm2-135m"))
+    tokenizer = load_tokenizer(resolve("embedded:smollm2-135m"))
     num_tokens = len(tokenizer(text)["input_ids"])
     assert fewest_prompt_tokens([Message("user", text)]) * 0.9 > num_tokens / 2

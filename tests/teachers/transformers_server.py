@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from align import models
-from align.config import load_settings
 from align.data_builders.contrast import ContrastSettings
+from align.models.resolve import resolve
+from align.settings.base import load_settings
 from align.teachers.settings import TeacherSettings
 from tests.recipes import launching
 
@@ -59,7 +59,7 @@ class TransformersServer:
 @contextmanager
 def serve(model: str, folder: Path) -> Iterator[TransformersServer]:
     """Serve a model in float32 on the CPU, and end the server afterwards. Its log goes into `folder`."""
-    path, port, log = models.resolve(model).path, launching.free_port(), folder / "server.log"
+    path, port, log = resolve(model).path, launching.free_port(), folder / "server.log"
     words = ["--dtype", "float32", "--device", "cpu", "--host", "127.0.0.1", "--port", str(port)]
     with log.open("wb") as file:
         process = subprocess.Popen(

@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch.nn.functional import logsigmoid
 
-from align.training.prefix_tree import TokenGroup
+from align.tree.layout import TokenGroup
 
 VOCABULARY = 80
 SHAPES: dict[str, dict[str, Any]] = {

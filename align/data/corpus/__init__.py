@@ -1,0 +1,1 @@
+"""Corpus: books and plays, who says what in them, and what is quoted."""

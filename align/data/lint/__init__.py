@@ -1,0 +1,1 @@
+"""Lint: rows that cannot teach, stand twice, or leak."""

@@ -1,0 +1,1 @@
+"""Rows: what a row is."""

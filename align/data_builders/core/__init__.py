@@ -1,0 +1,1 @@
+"""Core: what all builders share."""

@@ -1,0 +1,1 @@
+"""Trust: can this judge be believed."""

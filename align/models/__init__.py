@@ -1,0 +1,1 @@
+"""Models: a model's name → something loadable, and what it gives a text."""

@@ -1,0 +1,1 @@
+"""Decoding: the one decoder of the library."""

@@ -1,0 +1,1 @@
+"""Run: one start of a recipe, from settings to the saved model."""

@@ -1,0 +1,1 @@
+"""Settings: what each recipe may say."""

@@ -1,0 +1,1 @@
+"""Settings: what a YAML file or a command line may say."""

@@ -1,0 +1,1 @@
+"""Store: what is written to disk, whole or as it was."""

@@ -1,0 +1,1 @@
+"""Endpoint: teachers over the network."""

@@ -1,0 +1,1 @@
+"""Ledger: nothing is bought twice, and what it cost."""

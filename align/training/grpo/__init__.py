@@ -1,0 +1,1 @@
+"""GRPO: what its trainer needs beside TRL."""

@@ -1,0 +1,1 @@
+"""Loop: what happens around a step: stops, checkpoints, health, ranks."""

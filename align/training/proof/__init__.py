@@ -1,0 +1,1 @@
+"""Proof: is it the model we mean, and did it move."""

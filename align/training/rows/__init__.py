@@ -1,0 +1,1 @@
+"""Rows: text → token ids and what carries loss, checked before training."""

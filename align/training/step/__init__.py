@@ -1,0 +1,1 @@
+"""Step: one forward of policy and reference, and its loss."""

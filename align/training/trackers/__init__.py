@@ -1,0 +1,1 @@
+"""Trackers: metrics for dashboards, from a process of their own."""

@@ -1,0 +1,1 @@
+"""Verify: proves losses and routes on this machine."""
