@@ -7,7 +7,7 @@ READY := .venv/.ready
 .PHONY: demo test slow check clean
 
 demo: $(READY)
-	@$(BIN)/python -c "from align import models; models.resolve('embedded:smollm2-135m')"
+	@$(BIN)/python -c "from align.models.resolve import resolve; resolve('embedded:smollm2-135m')"
 	@echo "set-up done; what follows takes about nine minutes on two cores (persona: twelve)"
 	@$(BIN)/align build contrast data_builders/contrast_$(TASK).yaml
 	@$(BIN)/align train sft recipes/$(TASK)_sft.yaml

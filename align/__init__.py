@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
-    from align.data.formats.convert import convert
+    from align.data.convert import convert
     from align.data.lint.report import LintReport
     from align.data.lint.rules import LintSettings, lint_rows
     from align.data.rows.labelled import LabelledCompletion
@@ -106,7 +106,7 @@ _HOMES = {
     "Verification": "align.training.verify.run",
     "VerifiedBuilder": "align.data_builders.verified",
     "calibrate": "align.judges.trust.calibration",
-    "convert": "align.data.formats.convert",
+    "convert": "align.data.convert",
     "estimate_noise": "align.evaluation.noise",
     "lint_rows": "align.data.lint.rules",
     "verify": "align.training.verify.run",

@@ -170,7 +170,7 @@ def convert(
     """Convert preference rows from and to the files of other libraries. Nothing is left out in silence."""
 
     def command() -> None:
-        from align.data.formats import convert as converter
+        from align.data import convert as converter
 
         converter.print_conversion(converter.convert(source, target, to, given, drop))
 

@@ -16,13 +16,15 @@ from difflib import SequenceMatcher
 from pydantic import BaseModel, Field
 
 from align.data.rows.instruction import Example, Instruction, Text
+from align.data.rows.message import as_text, contents
 from align.data.rows.pair import Dropped, Message, Messages, PreferencePair, Prompt
 from align.data_builders.core.base import DataBuilder
 from align.data_builders.core.settings import BuilderSettings
 from align.teachers.base import Teacher
 from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
-from align.text.quoted import as_text, block, language_of, mark_for
+from align.text.quoted import block, mark_for
+from align.text.scripts import language_of
 
 _MARK = re.compile("<<[0-9a-f]{16}")
 _SENTENCE_END = re.compile(r"(?<=[.:;。：；])\s*|\n+")
@@ -109,7 +111,9 @@ def share_kept(before: str, after: str) -> float:
 
 def echoed(revised: str, prompt: Messages, answer: str) -> str:
     """The first passage of the request's own wording that a revision repeats, a mark or a sentence; "" if none."""
-    sentences = [part.strip() for text in _WORDINGS[language_of(prompt)] for part in _SENTENCE_END.split(text)]
+    sentences = [
+        part.strip() for text in _WORDINGS[language_of(contents(prompt))] for part in _SENTENCE_END.split(text)
+    ]
     passages = [*_MARK.findall(revised), *(one for one in sentences if "{" not in one and len(one) >= _SHORTEST_ECHO)]
     known = answer + as_text(prompt)
     return next((passage for passage in passages if passage in revised and passage not in known), "")
@@ -130,7 +134,7 @@ def _request(prompt: Messages, answer: str, criteria: str) -> Message:
     """Conversation and answer stand in it as data."""
     conversation = as_text(prompt)
     mark = mark_for([conversation, answer, criteria])
-    before, after = _WORDINGS[language_of(prompt)]
+    before, after = _WORDINGS[language_of(contents(prompt))]
     task = before.replace("{mark}", mark).replace("{criteria}", criteria.strip())
     data = block("CONVERSATION", conversation, mark), block("ANSWER", answer, mark)
     return Message("user", "\n\n".join([task, *data, after]))

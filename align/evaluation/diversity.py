@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from align.errors import DataError
-
-_CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+(?:['\u2019-][^\W_{_CJK}]+)*")
+from align.text.scripts import words
 
 
 def count_words(texts: Sequence[str]) -> int:
     """Words in all texts together; a Chinese or Japanese character is one word."""
-    return sum(len(_WORD.findall(text)) for text in texts)
+    return sum(len(words(text)) for text in texts)
 
 
 def distinct_n(texts: Sequence[str], n: int = 3, num_words: int | None = None) -> float:
@@ -27,7 +24,7 @@ def distinct_n(texts: Sequence[str], n: int = 3, num_words: int | None = None) -
     grams: list[tuple[str, ...]] = []
     left = num_words
     for text in texts:
-        words = _WORD.findall(text.casefold())[:left]
-        grams.extend(zip(*(words[start:] for start in range(n)), strict=False))
-        left = None if left is None else left - len(words)
+        taken = words(text.casefold())[:left]
+        grams.extend(zip(*(taken[start:] for start in range(n)), strict=False))
+        left = None if left is None else left - len(taken)
     return len(set(grams)) / len(grams) if grams else float("nan")

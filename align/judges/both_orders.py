@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from align.data.rows.message import Messages, as_dicts
 from align.judges.base import Judge, Verdict
-from align.judges.trust.position_bias import NUM_MEASURED, PositionBias, is_flip
+from align.judges.position_bias import NUM_MEASURED, PositionBias, is_flip
 
 Side = Literal["a", "b", "tie"]
 Order = Literal["ab", "ba"]

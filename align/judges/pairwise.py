@@ -5,9 +5,9 @@ from __future__ import annotations
 from align.data.rows.message import Messages
 from align.judges.base import Verdict, majority
 from align.judges.pairwise_prompt import Language, answer_text, ask
-from align.judges.trust.style import plain_text
 from align.judges.verdict_text import read_verdict
 from align.teachers.base import Sampling, Teacher
+from align.text.plain import plain_text
 
 
 class PairwiseJudge:

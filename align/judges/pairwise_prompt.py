@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from align.data.rows.message import Message, Messages
-from align.text.quoted import as_text, block, language_of, mark_for
+from align.data.rows.message import Message, Messages, as_text, contents
+from align.text.quoted import block, mark_for
+from align.text.scripts import language_of
 
 Language = Literal["auto", "en", "zh"]
 
@@ -29,7 +30,7 @@ def ask(prompt: Messages, first: str, second: str, criteria: str, language: Lang
     `auto` asks in Chinese where the conversation is Chinese.
     """
     conversation = as_text(prompt)
-    wording = _WORDINGS[language_of(prompt) if language == "auto" else language]
+    wording = _WORDINGS[language_of(contents(prompt)) if language == "auto" else language]
     mark = mark_for([conversation, first, second, criteria])
     blocks = (
         block("CONVERSATION", conversation, mark),

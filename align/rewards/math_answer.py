@@ -14,11 +14,12 @@ from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
 from align.rewards.numeric_answer import TO_ASCII
+from align.text.scripts import HANGUL, UNSPACED, WIDE_MARKS
 
 _IS_MARKED = re.compile(r"\\boxed|(?<!\\)\$|\\\(|\\\[")
 _SPOKEN = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{2,}")
-_CHINESE = r"\u3000-\u303f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_CHINESE = WIDE_MARKS + UNSPACED + HANGUL
 _BESIDE_CHINESE = re.compile(rf"(?<=[{_CHINESE}])(?=[^\s{_CHINESE}])|(?<=[^\s{_CHINESE}])(?=[{_CHINESE}])")
 
 

@@ -6,15 +6,15 @@ import re
 from typing import Any
 
 from align.rewards.base import completion_text
+from align.text.scripts import words
 
 _SENTENCE_END = re.compile(r"[.!?]+(?=[\s\"'”’)\]]|$)|[。！？]+")
 _NOT_AN_END = re.compile(r"\b(?:e\.g|i\.e|etc|vs|dr|mr|mrs|ms|st|no|a\.m|p\.m|u\.s)\.(?=\s+\S)", re.IGNORECASE)
-_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_]+(?:['’-][^\W_]+)*")
 
 
 def num_words(text: str) -> int:
     """Words of a text; a Chinese character counts as one."""
-    return len(_WORD.findall(text))
+    return len(words(text))
 
 
 def num_sentences(text: str) -> int:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
-from align.store.records import write_text
 
 _FULL_WIDTH_KEY = re.compile(r"^\s*(?:- )?([A-Za-z_][\w.]*)\s*：")
 
@@ -80,22 +79,6 @@ def parse_value(text: str) -> Any:
         return _loader().load(io.StringIO(text))
     except YAMLError as error:
         raise ConfigError(str(getattr(error, "problem", error))) from None
-
-
-def write_yaml(path: Path, data: Any) -> None:
-    """Write plain data as YAML, keys in the order given; a reader sees the old file or the new one."""
-    from io import StringIO
-
-    from ruamel.yaml import YAML
-
-    writer = YAML(typ="safe", pure=True)
-    writer.default_flow_style = False
-    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # the stub says None, its first value
-    writer.allow_unicode = True
-    writer.width = 120
-    text = StringIO()
-    writer.dump(data, text)
-    write_text(path, text.getvalue())
 
 
 def _loader() -> Any:

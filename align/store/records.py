@@ -34,6 +34,22 @@ def write_text(path: Path, text: str) -> None:
             raise
 
 
+def write_yaml(path: Path, data: Any) -> None:
+    """Write plain data as YAML, keys in the order given; a reader sees the old file or the new one."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # the stub says None, its first value
+    writer.allow_unicode = True
+    writer.width = 120
+    text = StringIO()
+    writer.dump(data, text)
+    write_text(path, text.getvalue())
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one when there is no such file."""
     if not path.exists():

@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError, RefusedError, StorageError
-from align.settings.yaml import write_yaml
-from align.store.records import differences, digest, disk_may_refuse, read_json, write_json
+from align.store.records import differences, digest, disk_may_refuse, read_json, write_json, write_yaml
 from align.store.redact import redact, redact_command
 
 _RECORD, _LOCK = "run.json", "lock"

@@ -15,13 +15,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from align.data.rows.pair import Message, as_dicts
 from align.errors import AnswerError, ConfigError
 from align.models.decoding.batch import DecodeBatch, Row
-from align.models.decoding.thread import DecodeStats, DecodeThread, Request
+from align.models.decoding.thread import DecodeStats, DecodeThread
 from align.models.identity import fingerprints
 from align.models.load import context_length, load_model, load_tokenizer
 from align.models.resolve import resolve
@@ -69,13 +70,24 @@ class LocalTeacher:
             AnswerError: prompt and `max_tokens` together are longer than the model's context; other calls go on.
             RuntimeError: the teacher was closed.
         """
-        requests = [Request(tuple(messages), sampling, index) for index in range(n)]
+        requests = [_Request(tuple(messages), sampling, index) for index in range(n)]
         self._thread.submit(requests)
         return list(await asyncio.gather(*(asyncio.wrap_future(request.future) for request in requests)))
 
     async def aclose(self) -> None:
         """End the thread and free the model. Calls still running fail with RuntimeError."""
         await asyncio.to_thread(self._thread.close)
+
+
+@dataclass(eq=False)
+class _Request:
+    """One answer that somebody waits for."""
+
+    messages: Sequence[Message]
+    sampling: Sampling
+    index: int
+    """Which of several answers to the same messages."""
+    future: Future[Completion] = field(default_factory=Future)
 
 
 class _ModelVoice:
@@ -87,7 +99,7 @@ class _ModelVoice:
         self._tokenizer = tokenizer
         self._context = context_length(model)
 
-    def begin(self, request: Request) -> Row:
+    def begin(self, request: _Request) -> Row:
         """Raises AnswerError if the prompt is all but empty or the request does not fit into the model's context."""
         sampling = request.sampling
         prompt = render_prompt(self._tokenizer, as_dicts(request.messages))
@@ -140,7 +152,7 @@ def _end_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> froz
     return frozenset(token for token in [*found, tokenizer.eos_token_id] if token is not None)
 
 
-def _seed(request: Request) -> int:
+def _seed(request: _Request) -> int:
     """The same for the same messages, sampling and index, on every machine."""
     key = [as_dicts(request.messages), asdict(request.sampling), request.index]
     text = json.dumps(key, ensure_ascii=False, sort_keys=True)

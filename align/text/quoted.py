@@ -1,4 +1,4 @@
-"""Data block: shows a model the texts of others so that nothing in them can end the block or open a turn.
+"""Quoted: shows a model the texts of others so that nothing in them can end the block or open a turn.
 
 Every block stands between two lines that bear a mark. The mark comes from a hash of all the texts, so the same texts
 give the same prompt, and it occurs in none of them: a text cannot close its own block. (Delimiting helps, it does not
@@ -12,9 +12,6 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
-
-from align.data.rows.message import Messages
 
 
 def mark_for(texts: Sequence[str]) -> str:
@@ -43,18 +40,6 @@ def without_turns(text: str) -> str:
     return _TURN.sub(r"\g<0> ", text)
 
 
-def as_text(messages: Messages) -> str:
-    """Turns as one text, each under its role."""
-    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
-
-
-def language_of(messages: Messages) -> Literal["en", "zh"]:
-    """`zh` where Chinese characters are at least as many as Latin words, and there is no kana; else `en`."""
-    text = " ".join(message.content for message in messages)
-    num_chinese, num_latin = len(_CHINESE.findall(text)), len(_LATIN.findall(text))
-    return "zh" if num_chinese and num_chinese >= num_latin and not _KANA.search(text) else "en"
-
-
 def _marks(texts: Sequence[str]) -> Iterator[str]:
     digest = hashlib.sha256(json.dumps(list(texts)).encode()).hexdigest()
     return (hashlib.sha256(f"{digest} {count}".encode()).hexdigest()[:16] for count in itertools.count())
@@ -65,6 +50,3 @@ _TURN = re.compile(
     r"|\[(?=/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|gMASK|sMASK)\])",
     re.IGNORECASE,
 )
-_CHINESE = re.compile(r"[\u3400-\u9fff]")
-_LATIN = re.compile(r"[A-Za-z]+")
-_KANA = re.compile(r"[\u3041-\u30ff]")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from align.training.step.cpu_head import ALTERED_LOGITS
 from align.tree.attention import NAME
 
 PROVEN = (
@@ -28,6 +27,14 @@ PROVEN = (
 )
 """Values of `config.model_type` whose loss and gradients the tests compare with padded rows."""
 
+ALTERED_LOGITS = (
+    "final_logit_softcapping",
+    "logit_scale",
+    "output_multiplier",
+    "lm_head_multiplier",
+    "logits_scaling",
+)
+"""Config names of models whose logits are not plainly `hidden @ weight.T`; those stay on TRL's route."""
 _STATE_SPACE = ("mamba_", "ssm_", "state_size", "conv_", "conv1d_", "linear_", "lru_", "time_step_")
 """Beginnings of the config names that state-space, convolution and linear-attention layers bring."""
 _FIXED_ROTATIONS = ("default", "linear", "llama3", "yarn", "proportional")

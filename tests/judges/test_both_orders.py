@@ -10,8 +10,8 @@ from align.data.rows.message import Messages
 from align.judges.base import JudgeError, Verdict, Winner, majority
 from align.judges.both_orders import BothOrders, Judgement
 from align.judges.pairwise import PairwiseJudge
+from align.judges.position_bias import NUM_MEASURED, PositionBias
 from align.judges.scripted import ScriptedJudge
-from align.judges.trust.position_bias import NUM_MEASURED, PositionBias
 from align.teachers.scripted import ScriptedTeacher
 from tests.judges.pairs import always_first, asked, honest, pairs, prefers_longer, said, wrong_in_a_fifth
 

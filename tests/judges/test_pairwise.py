@@ -15,7 +15,7 @@ from align.judges.pairwise_prompt import ask
 from align.judges.verdict_text import read_verdict
 from align.teachers.base import Completion, Sampling
 from align.teachers.scripted import ScriptedTeacher
-from align.text.quoted import language_of
+from align.text.scripts import language_of
 from tests.judges.pairs import asked, said
 
 CRITERIA = "Which answer is more polite?"
@@ -148,7 +148,7 @@ def test_answers_that_differ_in_formatting_alone_are_a_tie_that_nobody_is_asked_
     ],
 )
 def test_the_language_follows_the_conversation(text, language):
-    assert language_of((Message("user", text),)) == language
+    assert language_of(text) == language
 
 
 def test_a_chinese_question_is_judged_in_chinese_and_the_setting_wins():

@@ -115,7 +115,7 @@ def test_adapter_on_an_adapter_is_refused(adapter, tmp_path) -> None:
 def test_resolving_the_embedded_model_again_imports_no_torch() -> None:
     resolve(EMBEDDED)
     code = (
-        "import sys; from align import models; resolved = resolve(EMBEDDED);"
+        "import sys; from align.models.resolve import EMBEDDED, resolve; resolved = resolve(EMBEDDED);"
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules; print(resolved.path)"
     )
     path = Path(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
@@ -131,7 +131,7 @@ def test_gguf_file_without_chat_template_is_refused_and_leaves_nothing(tiny_gguf
 
 def test_two_processes_that_convert_at_once_both_succeed(tmp_path) -> None:
     file = _write_gguf(tmp_path / "chatty.gguf", chat_template="{{ messages[0]['content'] }}")
-    command = [sys.executable, "-c", f"from align import models; print(resolve({str(file)!r}).path)"]
+    command = [sys.executable, "-c", f"from align.models.resolve import resolve; print(resolve({str(file)!r}).path)"]
     environment = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PATH": "", "HOME": str(tmp_path)}
     both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     paths = {process.communicate()[0].splitlines()[-1] for process in both}

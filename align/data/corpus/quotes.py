@@ -10,10 +10,11 @@ from align.data.corpus.corpus import Chunk, Corpus
 from align.data.corpus.speakers import Cast, Turn, joined
 from align.data.rows.message import quote
 from align.data.rows.pair import Dropped
+from align.text.scripts import UNSPACED, WIDE_MARKS
 
 _MARKS = str.maketrans(dict.fromkeys("“”„‟«»「」『』〝〞＂", '"') | dict.fromkeys("‘’‚‛＇`´", "'"))
 _FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
-_HAN = re.compile(r"[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]")
+_HAN = re.compile(f"[{WIDE_MARKS}{UNSPACED}]")
 
 
 def read_reply(reply: str) -> list[Any] | str:

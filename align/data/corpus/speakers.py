@@ -6,8 +6,11 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from align.text.scripts import UNSPACED, WIDE_MARKS
+
 _AND = re.compile(r"\s+and\s+|\s*&\s*|[、和與与]")
-_SPACE_BESIDE_HAN = re.compile(r"(?<=[\u3000-\u303f\u3400-\u9fff\uff00-\uffef]) | (?=[\u3000-\u303f\u3400-\u9fff])")
+_WIDE = WIDE_MARKS + UNSPACED
+_BLANK_BESIDE_WIDE = re.compile(f"(?<=[{_WIDE}]) | (?=[{_WIDE}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class Cast:
 
 def joined(text: str) -> str:
     """The words on one line: line ends of a printed page mean nothing, and no space stands between Chinese words."""
-    return _SPACE_BESIDE_HAN.sub("", " ".join(text.split()))
+    return _BLANK_BESIDE_WIDE.sub("", " ".join(text.split()))
 
 
 def _plain(variant: str) -> str:

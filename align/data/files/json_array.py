@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from align.data.files.jsonl import DECODER, json_bytes
+from align.data.files.jsonl import json_bytes
+from align.data.rows.json_object import DECODER
 from align.data.rows.message import RowError, quote
 from align.errors import DataError
 

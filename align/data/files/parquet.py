@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from align.data.files.jsonl import json_bytes, json_object
+from align.data.files.jsonl import json_bytes
+from align.data.rows.json_object import json_object
 from align.data.rows.message import RowError
 from align.errors import DataError
 

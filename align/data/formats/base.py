@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from align.data.files.jsonl import json_object
+from align.data.rows.json_object import json_object
 from align.data.rows.labelled import LabelledCompletion
 from align.data.rows.message import Message, Messages, RowError, listed, quote, read_messages
 from align.data.rows.pair import Demonstration, PreferencePair

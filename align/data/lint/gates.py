@@ -18,6 +18,7 @@ from pydantic import Field
 from align.data.lint.refusals import refusing_opening
 from align.data.rows.pair import Dropped, Messages, PreferencePair
 from align.settings.base import Settings
+from align.text.scripts import HANGUL, LATIN, UNSPACED, without_blanks_beside_unspaced
 
 Language = Literal["auto", "en", "zh", "any"]
 
@@ -167,7 +168,7 @@ def normalised(text: str) -> str:
         text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH)
     text = text.casefold().replace("'", "").replace("’", "").replace("‘", "")
     text = " ".join(_PUNCTUATION.sub(" ", text).split())
-    return text if text.isascii() else _SPACE_BESIDE_HAN.sub("", text)
+    return text if text.isascii() else without_blanks_beside_unspaced(text)
 
 
 def _scripts_of(prompt: Messages) -> set[str]:
@@ -214,18 +215,15 @@ def _start(text: str) -> str:
     return repr(words if len(words) <= 60 else words[:59] + "…")
 
 
-_HAN = r"\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-_LATIN = r"A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
-
 _SCRIPTS = {
     name: re.compile(word)
     for name, word in {
-        "han": f"[{_HAN}]",
+        "han": f"[{UNSPACED}]",
         "thai": "[\u0e00-\u0e7f]",
-        "latin": f"[{_LATIN}](?:['’-]?[{_LATIN}0-9])*",
+        "latin": f"[{LATIN}](?:['’-]?[{LATIN}0-9])*",
         "cyrillic": "[\u0400-\u052f]+",
         "greek": "[\u0370-\u03ff]+",
-        "hangul": "[\u1100-\u11ff\u3130-\u318f\uac00-\ud7af]+",
+        "hangul": f"[{HANGUL}]+",
         "arabic": "[\u0600-\u06ff\u0750-\u077f]+",
         "hebrew": "[\u0590-\u05ff]+",
         "devanagari": "[\u0900-\u097f]+",
@@ -248,6 +246,5 @@ _NAMES_A_LANGUAGE = re.compile(
 )
 
 _HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_SPACE_BESIDE_HAN = re.compile(rf"(?<=[{_HAN}]) | (?=[{_HAN}])")
 _PUNCTUATION = re.compile(r"[.,:;?\"。、·…—–“”「」《》\u200b\ufeff!](?:(?<=[.,:])(?!\d)|(?<=!)(?![=\w])|(?<=[^.,:!]))")
 """What carries no sense. 1.5, 3:4 and != stay as they are; so do signs that calculate or mark."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from align.data.lint.gates import Fault, normalised
 from align.data.rows.instruction import Instruction
+from align.text.scripts import UNSPACED
 
 NUM_WORDS = 8
 """Words in a row that are no accident. PaLM's check for test questions in its data counts 8 (arXiv 2204.02311)."""
@@ -56,5 +57,5 @@ def _runs(text: str) -> list[str]:
     return [text[spans[first][0] : spans[first + num - 1][1]] for first in range(len(spans) - num + 1)]
 
 
-_HAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]")
+_HAN = re.compile(f"[{UNSPACED}]")
 _TOKEN = re.compile(rf"{_HAN.pattern}|(?:(?!{_HAN.pattern})\S)+")

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from align.text.scripts import UNSPACED
+
 MIN_SHARE = 0.05
 """Of all pairs, that an opening must stand in."""
 MIN_COUNT = 8
@@ -71,6 +73,5 @@ def _prefixes(text: str) -> list[str]:
     return [text[: match.end(group)] for group in range(1, 5) if match.end(group) > 0] if match else []
 
 
-_HAN = r"\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
-_WORD = rf"([{_HAN}]|[^\s{_HAN}]+)\s*"
+_WORD = rf"([{UNSPACED}]|[^\s{UNSPACED}]+)\s*"
 _FIRST = re.compile(rf"{_WORD}(?:{_WORD}(?:{_WORD}(?:{_WORD})?)?)?")

@@ -70,6 +70,16 @@ def as_dicts(messages: Sequence[Message]) -> list[dict[str, str]]:
     return [message.to_dict() for message in messages]
 
 
+def as_text(messages: Messages) -> str:
+    """Turns as one text, each under its role."""
+    return "\n\n".join(f"[{message.role}]\n{message.content}" for message in messages)
+
+
+def contents(messages: Messages) -> str:
+    """What is said in all turns, on one line each."""
+    return "\n".join(message.content for message in messages)
+
+
 def read_messages(value: object, where: str) -> Messages:
     """Make the messages of the column `where` from their JSON form."""
     if isinstance(value, str):

@@ -33,8 +33,7 @@ from align.judges.both_orders import BothOrders
 from align.judges.verdict_text import VERDICT_SCHEMA
 from align.rewards.base import AsksTeacher, Reward
 from align.settings.command import entry_point
-from align.settings.yaml import write_yaml
-from align.store.records import write_json
+from align.store.records import write_json, write_yaml
 from align.teachers.base import Completion, Teacher
 from align.teachers.ledger.budget import Budget
 from align.teachers.ledger.ledger import Ledger

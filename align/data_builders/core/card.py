@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from align.data.lint.gates import side_text
 from align.data.rows.pair import PreferencePair
-from align.data_builders.dialogue.chapters import coverage_rows
+from align.data_builders.core.coverage import coverage_rows
 from align.store.records import read_json, write_text
 from align.store.redact import redact
 from align.store.run_folder import versions

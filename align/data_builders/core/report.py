@@ -11,8 +11,8 @@ from typing import Any
 from rich.cells import cell_len
 
 from align.data.rows.pair import Dropped, Group, PreferencePair
+from align.data_builders.core.coverage import Coverage, coverage, coverage_rows
 from align.data_builders.core.prompts import PromptSet
-from align.data_builders.dialogue.chapters import Coverage, coverage, coverage_rows
 from align.teachers.ledger.budget import UNITS, in_words
 from align.teachers.ledger.ledger import Ledger, Totals
 

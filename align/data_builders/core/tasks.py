@@ -14,8 +14,7 @@ from align.data.rows.instruction import Instruction
 from align.data.rows.task import Task
 from align.settings.base import Settings
 from align.settings.command import entry_point
-from align.settings.yaml import write_yaml
-from align.store.records import write_text
+from align.store.records import write_text, write_yaml
 from align.store.run_folder import versions
 
 

@@ -15,7 +15,7 @@ from align.errors import AnswerError, DataError
 from align.judges.base import UNREADABLE
 from align.judges.both_orders import BothOrders, Judgement, Side
 from align.judges.pairwise_prompt import answer_text
-from align.judges.trust.position_bias import PositionBias
+from align.judges.position_bias import PositionBias
 from align.statistics import Interval, exact_interval
 
 MOST_LENGTH = 0.9

@@ -10,11 +10,10 @@ import random
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from align.models.decoding.draw import draw_tokens
 from align.models.decoding.prompt_heads import Head, Ids, PromptHeads
-from align.teachers.base import Completion
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,8 +36,8 @@ class Row:
     top_p: float
     max_tokens: int
     seed: int
-    future: Future[Completion]
-    """Where the answer is waited for."""
+    future: Future[Any]
+    """Where what a voice makes of the finished row is waited for."""
     thinks_at_once: bool = False
     """Whether the prompt has opened the model's thoughts already."""
     tokens: list[int] = field(default_factory=list)

@@ -8,12 +8,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from align.data.rows.pair import Message
 from align.errors import AlignError
-from align.teachers.base import Completion, Sampling
 
 if TYPE_CHECKING:
     from align.models.decoding.batch import DecodeBatch, Row
@@ -37,43 +35,47 @@ class DecodeStats:
         return self.tokens / (self.steps * self.batch_size) if self.steps else 0.0
 
 
-@dataclass(eq=False)
-class Request:
-    """One answer that somebody waits for."""
+class Request(Protocol):
+    """What somebody waits for; only the voice knows what else it holds."""
 
-    messages: Sequence[Message]
-    sampling: Sampling
-    index: int
-    """Which of several answers to the same messages."""
-    future: Future[Completion] = field(default_factory=Future)
+    @property
+    def future(self) -> Future[Any]:
+        """Gets what the voice makes of the finished row, or the error."""
+        ...
 
 
-class Voice(Protocol):
+R = TypeVar("R", bound=Request)
+Read = TypeVar("Read", bound=Request, contravariant=True)
+
+
+class Voice(Protocol[Read]):
     """A loaded model: what the thread needs to know about text."""
 
     batch: DecodeBatch
 
-    def begin(self, request: Request) -> Row:
+    def begin(self, request: Read) -> Row:
         """Raises AlignError if this one request cannot be answered."""
         ...
 
-    def finish(self, row: Row) -> Completion: ...
+    def finish(self, row: Row) -> Any:
+        """What the request's future gets."""
+        ...
 
 
-class DecodeThread:
+class DecodeThread(Generic[R]):
     """A thread that loads a voice at the first request. Whatever goes wrong in it reaches every caller."""
 
-    def __init__(self, name: str, batch_size: int, load: Callable[[], Voice]) -> None:
+    def __init__(self, name: str, batch_size: int, load: Callable[[], Voice[R]]) -> None:
         self.stats = DecodeStats(batch_size)
         self._name = name
         self._load = load
-        self._waiting: deque[Request] = deque()
+        self._waiting: deque[R] = deque()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._end: BaseException | None = None
         """Set once no further request will be answered."""
 
-    def submit(self, requests: Sequence[Request]) -> None:
+    def submit(self, requests: Sequence[R]) -> None:
         """Queue requests; first come, first served. Each future gets its answer, or the error."""
         with self._changed:
             if self._end is not None:
@@ -122,7 +124,7 @@ class DecodeThread:
             self._changed.wait_for(lambda: self._waiting or batch.rows or self._end is not None)
             return self._end is None
 
-    def _admit(self, voice: Voice) -> None:
+    def _admit(self, voice: Voice[R]) -> None:
         """Fill the places of the batch that are free, once an eighth is: prompts are encoded faster together."""
         free = self.stats.batch_size - len(voice.batch.rows)
         if free < min(len(self._waiting), self.stats.batch_size // 8):
@@ -139,7 +141,7 @@ class DecodeThread:
         if joining:
             voice.batch.admit(joining)
 
-    def _step(self, voice: Voice) -> None:
+    def _step(self, voice: Voice[R]) -> None:
         """Draw one token for each row, and hand out what is finished."""
         if not voice.batch.rows:
             return
@@ -153,14 +155,14 @@ class DecodeThread:
         voice.batch.remove(leaving)
 
 
-def _answer(future: Future[Completion], completion: Completion) -> None:
+def _answer(future: Future[Any], answer: Any) -> None:
     try:
-        future.set_result(completion)
+        future.set_result(answer)
     except InvalidStateError:
         """The caller gave up in the meantime."""
 
 
-def _fail(future: Future[Completion], error: BaseException) -> None:
+def _fail(future: Future[Any], error: BaseException) -> None:
     try:
         future.set_exception(error)
     except InvalidStateError:

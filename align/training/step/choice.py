@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from align.errors import ConfigError
 from align.models.facts import attention_shape
-from align.training.verify.record import Machine, verified
+from align.training.step.verified import Machine, verified
 from align.tree.support import supports
 
 Forward = Literal["tree", "padded"]

@@ -15,15 +15,7 @@ from trl.trainer.utils import FusedCausalLMOutput
 
 from align.models.facts import unwrapped
 from align.tree.head import score_positions
-
-ALTERED_LOGITS = (
-    "final_logit_softcapping",
-    "logit_scale",
-    "output_multiplier",
-    "lm_head_multiplier",
-    "logits_scaling",
-)
-"""Config names of models whose logits are not plainly `hidden @ weight.T`; those stay on TRL's route."""
+from align.tree.support import ALTERED_LOGITS
 
 
 def score_completions_only(model: Any, outputs: tuple[str, ...], temperature: float = 1.0) -> bool:

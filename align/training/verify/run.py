@@ -20,13 +20,13 @@ from align.errors import RefusedError
 from align.models.facts import attention_shape, unwrapped
 from align.models.load import load_model, load_tokenizer
 from align.models.resolve import EMBEDDED, resolve
+from align.training.step import verified as verify_record
 from align.training.step.tree_forward import score_trees, why_no_tree
+from align.training.step.verified import Machine
 from align.training.verify import model as verify_model
-from align.training.verify import record as verify_record
 from align.training.verify import routes as verify_routes
 from align.training.verify.finding import Finding
 from align.training.verify.losses import check_losses
-from align.training.verify.record import Machine
 from align.training.verify.rows import Measured, Rows, by_tree, measure, padded, rows_of
 from align.tree.attention import Route
 from align.tree.dense import dense_attention

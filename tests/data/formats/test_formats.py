@@ -11,8 +11,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from align.data.convert import convert
 from align.data.files.rows import read_rows, write_rows
-from align.data.formats.convert import convert
 from align.data.formats.formats import FORMATS, NAMES, looks_like
 from align.data.rows.labelled import LabelledCompletion
 from align.data.rows.pair import Demonstration, Message, PreferencePair, RowError

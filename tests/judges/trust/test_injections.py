@@ -16,9 +16,9 @@ from align.judges.pairwise_prompt import ask
 from align.judges.scripted import ScriptedJudge
 from align.judges.trust.injections import injection_flip_rate, with_payload
 from align.judges.trust.payloads import PAYLOADS, Payload
-from align.judges.trust.style import plain_text
 from align.teachers.base import Sampling
 from align.teachers.scripted import ScriptedTeacher
+from align.text.plain import plain_text
 from tests.judges.pairs import always_first, asked, pairs, said
 
 CRITERIA = "Which answer is right?"

@@ -6,7 +6,7 @@ import pytest
 
 from align.errors import ConfigError
 from align.training.step.choice import choose_forward, padded_operations, tree_operations
-from align.training.verify.record import Machine, record
+from align.training.step.verified import Machine, record
 from tests.training import trees
 
 CONFIG = trees.config("Llama")

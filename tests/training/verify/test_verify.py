@@ -13,10 +13,10 @@ import transformers
 
 from align.errors import ConfigError, RefusedError
 from align.training.loss import with_reference as losses
+from align.training.step.verified import Machine, verified
 from align.training.verify import model as verify_model
 from align.training.verify.finding import Finding
 from align.training.verify.losses import AGAINST_REFERENCE, ONLY_ON_TRLS_PATH, WITHOUT_REFERENCE, check_losses
-from align.training.verify.record import Machine, verified
 from align.training.verify.routes import sees_sibling
 from align.training.verify.run import verify
 from align.tree.dense import dense_attention

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from align.errors import StorageError
-from align.training.verify.record import Machine, forget, record, verified
+from align.training.step.verified import Machine, forget, record, verified
 from tests.training import trees
 
 CONFIG = trees.config("Llama")

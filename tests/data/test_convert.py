@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from align.data.convert import convert
 from align.data.files.rows import checked_rows, read_rows, write_rows
-from align.data.formats.convert import convert
 from align.data.rows.labelled import LabelledCompletion
 from align.data.rows.pair import Demonstration, Message, PreferencePair
 from align.errors import ConfigError, DataError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from align.judges.trust.style import plain_text
+from align.text.plain import plain_text
 
 
 @pytest.mark.parametrize(
