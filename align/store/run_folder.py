@@ -233,7 +233,7 @@ def _must_be_ours(folder: Path) -> None:
     """
     if not folder.exists():
         return
-    others = sorted(file.name + "/" * file.is_dir() for file in folder.iterdir() if not _is_left_by_a_start(file))
+    others = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if _is_somebodys(path))
     try:
         record = read_json(folder / _RECORD)
     except (ValueError, TypeError) as error:
@@ -249,11 +249,13 @@ def _must_be_ours(folder: Path) -> None:
         )
 
 
-def _is_left_by_a_start(file: Path) -> bool:
-    """What a start that was killed before it could set its mark leaves behind."""
-    if file.name == _LOCK:
-        return file.is_file() and (not file.stat().st_size or file.read_bytes().startswith(_OWNER.encode()))
-    return file.name.startswith(f".{_RECORD}.")
+def _is_somebodys(path: Path) -> bool:
+    """Neither a folder that holds no file, nor what a start that was killed before it could set its mark leaves."""
+    if path.is_dir() and not path.is_symlink():
+        return any(inner.is_symlink() or not inner.is_dir() for inner in path.rglob("*"))
+    if path.name == _LOCK and path.is_file():
+        return path.stat().st_size > 0 and not path.read_bytes().startswith(_OWNER.encode())
+    return not path.name.startswith(f".{_RECORD}.")
 
 
 def _lock(folder: Path) -> int:

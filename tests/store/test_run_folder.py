@@ -93,11 +93,16 @@ def project(folder):
     return folder
 
 
+def link_in_folder(folder):
+    (folder / "model").mkdir()
+    (folder / "model" / "link").symlink_to(folder / "nowhere")
+
+
 FOREIGN = {
     "a project": project,
     "one file": lambda folder: (folder / "notes.txt").write_text("mine"),
     "one hidden file": lambda folder: (folder / ".env").write_text("mine"),
-    "a folder": lambda folder: (folder / "model").mkdir(),
+    "a link in a folder": link_in_folder,
     "a lock of something else": lambda folder: (folder / "lock").write_text("4711"),
     "a record of something else": lambda folder: (folder / "run.json").write_text('{"run": "mine", "exit": 0}'),
     "a list as record": lambda folder: (folder / "run.json").write_text("[1, 2]"),
@@ -139,6 +144,12 @@ def test_a_link_to_a_folder_of_somebody_else_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must be new, empty or the folder of a run"):
         open_run(tmp_path / "run")
     assert everything(tmp_path / "theirs") == before
+
+
+def test_folders_without_a_file_are_no_hindrance(tmp_path):
+    """`Recipe.prepare` lets the trainer make its folder of checkpoints."""
+    (tmp_path / "checkpoints" / "runs").mkdir(parents=True)
+    assert open_run(tmp_path).attempt == 1
 
 
 @pytest.mark.parametrize("left", [[], ["lock"], ["lock", ".run.json.4711"]], ids=len)
