@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from align.data_builders.student import StudentBuilder
     from align.data_builders.sums import SumsBuilder
     from align.data_builders.verified import VerifiedBuilder
+    from align.evaluation.comparison import Comparison
     from align.evaluation.noise import Noise, Stratum, estimate_noise
-    from align.evaluation.run import Comparison
     from align.judges.base import Judge, JudgeError, Verdict
     from align.judges.both_orders import BothOrders, Judgement
     from align.judges.pairwise import PairwiseJudge
@@ -59,7 +59,7 @@ _HOMES = {
     "BestOfBuilder": "align.data_builders.best_of",
     "BothOrders": "align.judges.both_orders",
     "Candidate": "align.data.rows.pair",
-    "Comparison": "align.evaluation.run",
+    "Comparison": "align.evaluation.comparison",
     "Completion": "align.teachers.base",
     "ContrastBuilder": "align.data_builders.contrast",
     "DPORecipe": "align.recipes.dpo",

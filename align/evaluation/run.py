@@ -14,55 +14,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from align.data.files.rows import read_prompts
 from align.data.rows.instruction import Instruction
 from align.data.rows.pair import Prompt, as_dicts
 from align.errors import ConfigError
-from align.evaluation.arms import Answers, Arm, answer
+from align.evaluation import table
+from align.evaluation.arms import Arm, answer
 from align.evaluation.baseline import Baseline, TrainedRun, arm_names, flaws
-from align.evaluation.measures import Measures, measure, skill_scores
+from align.evaluation.comparison import BASE, CEILING, Comparison, conclude
+from align.evaluation.measures import measure, skill_scores
 from align.evaluation.settings import CompareSettings
-from align.evaluation.verdict import Verdict, damage, decide
 from align.settings.base import load_settings
 from align.settings.yaml import read_yaml
-from align.statistics import (
-    Estimate,
-    clustered_mean,
-    minimum_detectable_effect,
-    paired_difference,
-    win_rate_by_prompt,
-)
+from align.statistics import clustered_mean, minimum_detectable_effect
 from align.store.records import write_json, write_text
 from align.teachers.base import Sampling
-
-BASE, CEILING = "base", "base + instruction"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What the arms did, and what follows."""
-
-    arms: list[Arm]
-    prompts: list[Prompt]
-    answers: dict[str, Answers]
-    scores: dict[str, list[list[float | None]]]
-    """Arm → [N][K] skill of every answer."""
-    rates: dict[str, Estimate]
-    """Arm → mean skill, clustered by prompt."""
-    measures: dict[str, Measures]
-    over_base: Estimate
-    baseline: Baseline | None
-    over_baseline: Estimate | None
-    wins_over_base: Estimate
-    """Win rate of the run against base, prompt by prompt, a tie counting one half."""
-    verdict: Verdict
-
-    @property
-    def trained(self) -> str:
-        """Name of the arm that is judged."""
-        return self.arms[-1].name
 
 
 @dataclass(frozen=True)
@@ -86,60 +52,20 @@ def compare(run: str, words: Sequence[str] = ()) -> Comparison:
     Raises:
         ConfigError: when the run or its baseline is not finished, or the dataset folder is not a builder's.
     """
-    from align.evaluation import table as screen
-
     plan = _plan(Path(run), words)
     settings = plan.settings
     smallest = minimum_detectable_effect(len(plan.prompts), settings.samples)
-    screen.print_plan(plan.arms, len(plan.prompts), settings, smallest, plan.baseline)
+    table.print_plan(plan.arms, len(plan.prompts), settings, smallest, plan.baseline)
     sampling = Sampling(settings.temperature, settings.top_p, settings.max_tokens, settings.seed)
     answers = answer(plan.arms, plan.prompts, sampling, settings.samples, plan.compute, settings.batch_size)
     reward = settings.check.load()
     scores = {arm.name: asyncio.run(skill_scores(reward, plan.prompts, answers[arm.name])) for arm in plan.arms}
-    screen.print_rates({name: clustered_mean(rows) for name, rows in scores.items()})
+    table.print_rates({name: clustered_mean(rows) for name, rows in scores.items()})
     measures = measure(plan.arms, answers, plan.prompts, plan.good, plan.compute)
     result = conclude(plan.arms, plan.prompts, answers, scores, measures, plan.baseline)
     _write(plan.folder, result, settings)
-    screen.print_result(result, plan.folder)
+    table.print_result(result, plan.folder)
     return result
-
-
-def conclude(
-    arms: list[Arm],
-    prompts: list[Prompt],
-    answers: dict[str, Answers],
-    scores: dict[str, list[list[float | None]]],
-    measures: dict[str, Measures],
-    baseline: Baseline | None,
-) -> Comparison:
-    """Differences and verdict from what was measured. The first arm is base, the last the run."""
-    trained, base = arms[-1].name, arms[0].name
-    over_base = paired_difference(scores[trained], scores[base])
-    over_baseline = paired_difference(scores[trained], scores[baseline.name]) if baseline else None
-    losses = damage(measures[trained], measures[base], over_base)
-    return Comparison(
-        arms,
-        prompts,
-        answers,
-        scores,
-        {name: clustered_mean(rows) for name, rows in scores.items()},
-        measures,
-        over_base,
-        baseline,
-        over_baseline,
-        win_rate_by_prompt(_outcomes(scores[trained], scores[base])),
-        decide(trained, over_base, losses, baseline, over_baseline),
-    )
-
-
-def _outcomes(
-    first_N_K: Sequence[Sequence[float | None]], second_N_K: Sequence[Sequence[float | None]]
-) -> list[list[float | None]]:
-    """[N][K] 1 where the first is better, 0.5 for a tie, 0 where the second is; None where either is missing."""
-    return [
-        [None if a is None or b is None else float(np.sign(a - b) + 1) / 2 for a, b in zip(first, second, strict=True)]
-        for first, second in zip(first_N_K, second_N_K, strict=True)
-    ]
 
 
 def _plan(folder: Path, words: Sequence[str]) -> _Plan:

@@ -18,7 +18,7 @@ from align.statistics import Estimate
 if TYPE_CHECKING:
     from align.evaluation.arms import Arm
     from align.evaluation.baseline import Baseline
-    from align.evaluation.run import Comparison
+    from align.evaluation.comparison import Comparison
     from align.evaluation.verdict import Verdict
 
 _NUM_WORST = 4

@@ -12,20 +12,20 @@ import math
 import random
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Protocol
 
 from align.data.rows.pair import Prompt
+from align.data_builders.core.prompts import PromptSet
 from align.data_builders.core.settings import BuilderSettings
+from align.teachers.base import Teacher
 from align.teachers.ledger.budget import UNITS, in_words
 from align.teachers.ledger.entry import Answer, Call
 from align.teachers.ledger.planning import PlanningLedger, messages_of
 from align.teachers.ledger.prices import Price
 from align.teachers.token_counts import most_prompt_tokens
-
-if TYPE_CHECKING:
-    from align.data_builders.core.base import DataBuilder
 
 _MOST_ROWS = 20
 _FEWEST_ROWS = 3
@@ -76,7 +76,22 @@ class Plan:
     """Calls without whose answers not all prompts are known; the prompts behind them are not in the plan."""
 
 
-async def make_plan(builder: DataBuilder[Any]) -> Plan:
+class Planned(Protocol):
+    """What a plan asks of a builder."""
+
+    @property
+    def teachers(self) -> list[Teacher]: ...
+
+    def open_ledger(self, kind: type[PlanningLedger]) -> PlanningLedger: ...
+
+    def opened(self, ledger: PlanningLedger) -> AbstractAsyncContextManager[PlanningLedger]: ...
+
+    async def find_prompts(self) -> PromptSet: ...
+
+    async def outcome(self, prompt: Prompt) -> object: ...
+
+
+async def make_plan(builder: Planned) -> Plan:
     """Render every prompt, ask a few, and add up.
 
     Raises:
@@ -102,13 +117,13 @@ async def make_plan(builder: DataBuilder[Any]) -> Plan:
         return Plan(len(prompts), len(chosen), dict(ledger.budget.spent), plans, len(to_find))
 
 
-async def _is_missing(builder: DataBuilder[Any], ledger: PlanningLedger, prompt: Prompt) -> bool:
+async def _is_missing(builder: Planned, ledger: PlanningLedger, prompt: Prompt) -> bool:
     num_before = len(ledger.missing)
     await builder.outcome(prompt)
     return len(ledger.missing) > num_before
 
 
-async def _ask(builder: DataBuilder[Any], ledger: PlanningLedger, prompt: Prompt) -> Row:
+async def _ask(builder: Planned, ledger: PlanningLedger, prompt: Prompt) -> Row:
     async def in_a_context_of_its_own() -> Row:
         row: Row = []
         ledger.asked.set(row)

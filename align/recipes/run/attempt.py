@@ -17,7 +17,7 @@ from align.store.run_folder import RunFolder, versions
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from align.recipes.base import Recipe
+    from align.recipes.run.recipe import RunnableRecipe
     from align.training.loop.checkpoints import Checkpoint, Checkpoints
     from align.training.loop.guard import Guard
     from align.training.loop.ranks import Ranks
@@ -32,7 +32,7 @@ _SECONDS_FOR_TRACKERS = 2.0
 class Attempt:
     """One start of a run, in one process."""
 
-    recipe: Recipe[Any]
+    recipe: RunnableRecipe
     run: RunFolder
     ranks: Ranks
     stop: StopRequest

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from align.errors import AlignError, ConfigError, RefusedError
 
 if TYPE_CHECKING:
-    from align.recipes.base import Recipe
+    from align.recipes.run.recipe import RunnableRecipe
     from align.training.loop.guard import Guard
 
 _OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|cannot allocate memory", re.IGNORECASE)
@@ -19,7 +19,7 @@ _RANK_LOST = re.compile(
 )
 
 
-def explain(error: BaseException, recipe: Recipe[Any], guard: Guard | None) -> BaseException:
+def explain(error: BaseException, recipe: RunnableRecipe, guard: Guard | None) -> BaseException:
     """The error to raise: the same one, or one of ours with what to do."""
     if isinstance(error, AlignError) or not isinstance(error, Exception):
         return error
@@ -46,7 +46,7 @@ def explain(error: BaseException, recipe: Recipe[Any], guard: Guard | None) -> B
     return error
 
 
-def _what_takes_less(recipe: Recipe[Any]) -> Iterator[str]:
+def _what_takes_less(recipe: RunnableRecipe) -> Iterator[str]:
     """Settings to change in this run, each with its value now."""
     settings, trainer = recipe.settings, recipe.settings.trainer
     batch = trainer.get("per_device_train_batch_size", 8)

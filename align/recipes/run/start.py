@@ -16,13 +16,13 @@ from align.store.redact import redact
 from align.store.run_folder import RunFolder, command, versions
 
 if TYPE_CHECKING:
-    from align.recipes.base import Recipe
+    from align.recipes.run.recipe import RunnableRecipe
     from align.recipes.settings.common import RecipeSettings
     from align.training.loop.ranks import Ranks
     from align.training.loop.stopping import StopRequest
 
 
-def run_recipe(recipe: Recipe[Any]) -> dict[str, Any]:
+def run_recipe(recipe: RunnableRecipe) -> dict[str, Any]:
     """Join the other processes, agree with them, take the folder and train; returns what stands in `result.json`."""
     from align.training.loop.stopping import StopRequest
 
@@ -55,7 +55,7 @@ def join_processes(settings: RecipeSettings) -> Ranks:
     return Ranks.join()
 
 
-def _agree_and_train(recipe: Recipe[Any], stop: StopRequest) -> dict[str, Any]:
+def _agree_and_train(recipe: RunnableRecipe, stop: StopRequest) -> dict[str, Any]:
     ranks = recipe.ranks
     with _recorded_refusal(recipe.settings):
         ranks.agree(lambda: _quick_identity(recipe))
@@ -79,13 +79,13 @@ def _agree_and_train(recipe: Recipe[Any], stop: StopRequest) -> dict[str, Any]:
     return result
 
 
-def _quick_identity(recipe: Recipe[Any]) -> dict[str, Any]:
+def _quick_identity(recipe: RunnableRecipe) -> dict[str, Any]:
     """What must be equal on all ranks and is known within seconds."""
     data = {name: file.fingerprint for name, file in recipe.rows.items()}
     return {"versions": versions(), "settings": redact(recipe.settings.model_dump(mode="json")), "data": data}
 
 
-def _open_folder(recipe: Recipe[Any], identity: dict[str, Any]) -> RunFolder | None:
+def _open_folder(recipe: RunnableRecipe, identity: dict[str, Any]) -> RunFolder | None:
     """Rank 0 takes the folder; the others must see it, since all of them write their part of a checkpoint."""
     settings, ranks = recipe.settings, recipe.ranks
     own = None

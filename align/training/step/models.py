@@ -20,13 +20,11 @@ from align.tree.layout import TokenGroup
 if TYPE_CHECKING:
     from trl import DPOTrainer
 
-    from align.training.step.trainer import PreferenceTrainer
-
 
 class PreferenceModels:
     """As TRL has them: the reference is a model of its own, or the policy with another adapter or none."""
 
-    def __init__(self, trainer: PreferenceTrainer, forward: Forward) -> None:
+    def __init__(self, trainer: DPOTrainer, forward: Forward) -> None:
         self._trainer = trainer
         self._forward = forward
         self._is_prepared = False
