@@ -9,6 +9,7 @@ import typer
 
 from align.errors import ConfigError
 from align.settings.command import exit_code_of
+from align.settings.names import BUILDERS, FORMATS, RECIPES
 
 app = typer.Typer(
     name="align",
@@ -18,19 +19,6 @@ app = typer.Typer(
 )
 recipes = typer.Typer(help="The YAML files that come with the package.", no_args_is_help=True)
 app.add_typer(recipes, name="recipes")
-
-BUILDERS = {
-    "contrast": "ContrastBuilder",
-    "student": "StudentBuilder",
-    "best_of": "BestOfBuilder",
-    "verified": "VerifiedBuilder",
-    "revise": "ReviseBuilder",
-    "dialogue": "DialogueBuilder",
-    "sums": "SumsBuilder",
-    "reasoning_gym": "ReasoningGymBuilder",
-}
-FORMATS = ("align", "trl-implicit", "trl-text", "kto", "alpaca", "sharegpt", "llama-factory", "swift", "swift-messages")
-RECIPES = {"sft": "SFTRecipe", "dpo": "DPORecipe", "grpo": "GRPORecipe"}
 
 Words = Annotated[list[str] | None, typer.Argument(help="FILE.yaml and key=value settings, in any order.")]
 
@@ -278,9 +266,9 @@ def _run_class(kind: str, classes: dict[str, str], name: str, words: list[str] |
     code = exit_code_of(command)
     if code:
         return code
-    import align
+    from align.settings.dotted import load_object
 
-    return int(getattr(align, classes[name]).main(words or []))
+    return int(load_object(classes[name]).main(words or []))
 
 
 if __name__ == "__main__":

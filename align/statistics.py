@@ -20,7 +20,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from align.errors import DataError
 
@@ -95,6 +94,8 @@ class Estimate:
 
 def exact_interval(num_successes: int, num_trials: int, level: float = LEVEL) -> Interval:
     """Clopper and Pearson's interval for a rate (1934): covers at least `level`, for independent trials only."""
+    from scipy import special
+
     if not 0 <= num_successes <= num_trials or num_trials == 0:
         raise DataError(f"exact_interval: 0 <= successes <= trials, trials > 0, not {num_successes} of {num_trials}")
     tail, failures = (1 - level) / 2, num_trials - num_successes
@@ -144,6 +145,8 @@ def win_rate_by_prompt(outcomes_N_K: Scores) -> Estimate:
 
     The p value is the exact sign test on prompts: above 0.5 is a win, 0.5 itself is left out.
     """
+    from scipy import special
+
     means_N, num_missing = _prompt_means(outcomes_N_K, "win_rate")
     if not _are_outcomes(outcomes_N_K):
         raise DataError("win_rate: outcomes must be 1, 0.5, 0 or missing")
@@ -169,6 +172,8 @@ def minimum_detectable_effect(
     `base_rate` is one arm's p, the other's lies towards 0.5; None is the worst case, v = 1/4.
     1.0 means that nothing can be detected.
     """
+    from scipy import special
+
     if num_prompts < 2 or num_samples < 1 or not 0 <= correlation <= 1 or not 0 <= (base_rate or 0) <= 1:
         raise DataError(
             "minimum_detectable_effect: needs 2 prompts, 1 sample, correlation and base_rate in 0 to 1, not "
@@ -228,6 +233,8 @@ def _estimate(
 
 def _t_interval(values_N: Floats) -> tuple[float, float]:
     """Student's interval for the mean of at least two values; unlike the bootstrap it is honest at small N."""
+    from scipy import special
+
     num = len(values_N)
     half = float(special.stdtrit(num - 1, (1 + LEVEL) / 2) * values_N.std(ddof=1) / np.sqrt(num))
     return float(values_N.mean()) - half, float(values_N.mean()) + half

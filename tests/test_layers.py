@@ -39,7 +39,7 @@ MOST_MODULES = 12
 """In one folder."""
 SUBCLASSES_OF_HEAVY = {"align.models.decoding.cache"}
 """Modules that hold subclasses of transformers' classes; whoever needs them imports them inside a function."""
-HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb"}
+HEAVY = {"torch", "transformers", "trl", "peft", "deepspeed", "datasets", "wandb", "scipy"}
 
 
 def modules() -> list[Path]:

@@ -61,7 +61,6 @@ class ReasoningGymBuilder(TaskBuilder[ReasoningGymSettings]):
     """
 
     config_class = ReasoningGymSettings
-    module = "reasoning_gym"
 
     def tasks(self) -> tuple[list[Task], list[Task]]:
         """Tasks to train on and tasks kept away, the same for the same settings.

@@ -32,7 +32,6 @@ class SumsBuilder(TaskBuilder[SumsSettings]):
     """
 
     config_class = SumsSettings
-    module = "sums"
 
     def tasks(self) -> tuple[list[Task], list[Task]]:
         """Tasks to train on and tasks kept away, the same for the same settings.

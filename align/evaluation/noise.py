@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import special
 
 from align.errors import DataError
 from align.statistics import LEVEL, Floats
@@ -177,6 +176,8 @@ def _numbers(labelled_H: Floats, wrong_H: Floats, unknown_H: Floats) -> Floats:
 
 def _ends(labelled_H: Floats, wrong_H: Floats, unknown_H: Floats) -> tuple[Floats, Floats]:
     """The interval's ends, in pairs. Shapes (..., H) to (...)."""
+    from scipy import special
+
     a, b, num = wrong_H + 0.5, labelled_H - wrong_H + 0.5, unknown_H.sum(axis=-1)
     rates = a / (a + b)
     variances = unknown_H * rates * (1 - rates) * (a + b + unknown_H) / (a + b + 1)  # of a beta-binomial number

@@ -20,6 +20,7 @@ from align.models.resolve import ResolvedModel, resolve
 from align.recipes.settings.common import HARMLESS_ARGUMENTS, RecipeSettings
 from align.settings.base import load_settings
 from align.settings.command import entry_point
+from align.settings.names import module_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,8 +60,7 @@ class Recipe(ABC, Generic[S]):
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
         """The `python -m` entry point; returns the exit code."""
-        module = f"align.recipes.{cls.__name__.removesuffix('Recipe').lower()}"
-        return entry_point(module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments)
+        return entry_point(module_of(cls), cls.__doc__ or "", cls.config_class, cls._run_with, arguments)
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from pydantic import BaseModel, ConfigDict
 
 from align.errors import ConfigError
 from align.settings.base import did_you_mean
+
+MOVED = {"align.rewards.verify": "align.rewards.numeric_answer"}
+"""Old module → new one, for YAML written before 0.2; can go with 0.2."""
 
 
 class UseSettings(BaseModel):
@@ -46,6 +50,9 @@ def load_object(dotted_path: str) -> Any:
     module_name, _, name = dotted_path.rpartition(".")
     if not module_name:
         raise ConfigError(f"use: must be a dotted path such as my_package.my_reward, is {dotted_path!r}")
+    if module_name in MOVED:
+        module_name = MOVED[module_name]
+        print(f"use: {dotted_path} is called {module_name}.{name} now; the old name goes with 0.2", file=sys.stderr)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

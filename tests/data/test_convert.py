@@ -12,9 +12,11 @@ import pytest
 
 from align.data.convert import convert
 from align.data.files.rows import checked_rows, read_rows, write_rows
+from align.data.formats import formats
 from align.data.rows.labelled import LabelledCompletion
 from align.data.rows.pair import Demonstration, Message, PreferencePair
 from align.errors import ConfigError, DataError
+from align.settings import names
 
 USER, GOOD, POOR = Message("user", "你是谁？"), Message("assistant", "以实玛利。"), Message("assistant", "A bot.")
 PAIR = PreferencePair((USER,), (GOOD,), (POOR,), {"来源": "白鲸"})
@@ -188,7 +190,5 @@ def test_the_command_says_what_it_did(source: Path) -> None:
 
 
 def test_the_command_knows_every_format() -> None:
-    from align.cli import FORMATS
-    from align.data.formats.formats import NAMES
-
-    assert set(FORMATS) == set(NAMES)
+    assert set(names.FORMATS) == set(formats.NAMES)
+    assert all(one.name == name for name, one in formats.FORMATS.items())

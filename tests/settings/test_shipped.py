@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import align
-from align.cli import BUILDERS, RECIPES
 from align.data.files.rows import write_rows
 from align.data.rows.message import Message
 from align.data.rows.task import Task
 from align.models.load import silence_renames
 from align.recipes.base import Recipe
+from align.settings.dotted import load_object
+from align.settings.names import BUILDERS, RECIPES
 from align.settings.shipped import shipped_files
 from tests.recipes.conftest import pair
 
@@ -25,7 +26,7 @@ def class_of(path: Path):
     """The class that the command in the third line names."""
     module = path.read_text(encoding="utf-8").splitlines()[2].split()[3]
     method = module.rsplit(".", 1)[-1]
-    return getattr(align, {**RECIPES, **BUILDERS}[method])
+    return load_object({**RECIPES, **BUILDERS}[method])
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -5,30 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from align.data.formats.alpaca import AlpacaFormat
 from align.data.formats.base import Format
 from align.data.formats.dataset_info import FILE_NAME, format_of
-from align.data.formats.sharegpt import ShareGptFormat
-from align.data.formats.swift import SwiftFormat, SwiftMessagesFormat
-from align.data.formats.trl import AlignFormat, ImplicitFormat, KtoFormat, TextFormat
 from align.errors import ConfigError, DataError
-
-FORMATS: dict[str, Format] = {
-    one.name: one
-    for one in (
-        AlignFormat(),
-        ImplicitFormat(),
-        TextFormat(),
-        KtoFormat(),
-        AlpacaFormat(),
-        ShareGptFormat(),
-        SwiftFormat(),
-        SwiftMessagesFormat(),
-    )
-}
+from align.settings import names
+from align.settings.dotted import load_object
 
 LLAMA_FACTORY = "llama-factory"
 """ShareGPT rows (read: whatever the entry says) with an entry in `dataset_info.json` beside the file."""
+
+FORMATS: dict[str, Format] = {
+    name: load_object(path)() for name, path in names.FORMATS.items() if name != LLAMA_FACTORY
+}
 
 NAMES = (*FORMATS, LLAMA_FACTORY)
 """What `--to` and `--from` may be."""

@@ -7,7 +7,6 @@ barrier between steps, the ledger that keeps every answer, the gates and checks,
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from align.judges.both_orders import BothOrders
 from align.judges.verdict_text import VERDICT_SCHEMA
 from align.rewards.base import AsksTeacher, Reward
 from align.settings.command import entry_point
+from align.settings.names import module_of
 from align.store.records import write_json, write_yaml
 from align.teachers.base import Completion, Teacher
 from align.teachers.ledger.budget import Budget
@@ -65,11 +65,8 @@ class DataBuilder(ABC, Generic[S]):
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
         """The `python -m` entry point; returns the exit code."""
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__.removesuffix("Builder")).lower()
-        module = f"align.data_builders.{name}"
-        return entry_point(
-            module, cls.__doc__ or "", cls.config_class, cls._run_with, arguments, {"--plan": cls._plan_with}
-        )
+        flags = {"--plan": cls._plan_with}
+        return entry_point(module_of(cls), cls.__doc__ or "", cls.config_class, cls._run_with, arguments, flags)
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:

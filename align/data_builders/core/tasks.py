@@ -14,6 +14,7 @@ from align.data.rows.instruction import Instruction
 from align.data.rows.task import Task
 from align.settings.base import Settings
 from align.settings.command import entry_point
+from align.settings.names import module_of
 from align.store.records import write_text, write_yaml
 from align.store.run_folder import versions
 
@@ -43,8 +44,6 @@ class TaskBuilder(ABC, Generic[S]):
     """
 
     config_class: ClassVar[type[TaskSettings]]
-    module: ClassVar[str]
-    """Its file's name: `sums` is started with `python -m align.data_builders.sums`."""
     settings: S
 
     def __init__(self, settings: S) -> None:
@@ -53,13 +52,7 @@ class TaskBuilder(ABC, Generic[S]):
     @classmethod
     def main(cls, arguments: Sequence[str] | None = None) -> int:
         """The `python -m` entry point; returns the exit code."""
-        return entry_point(
-            f"align.data_builders.{cls.module}",
-            cls.__doc__ or "",
-            cls.config_class,
-            cls._run_with,
-            arguments,
-        )
+        return entry_point(module_of(cls), cls.__doc__ or "", cls.config_class, cls._run_with, arguments)
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:
