@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound=RecipeSettings)
 
 
+@dataclass(frozen=True)
+class ReadyRows:
+    """Rows as a trainer takes them."""
+
+    dataset: Dataset
+    tokens: TokenReport
+    """What they hold, and how many rows of the file are not among them."""
+
+
 class Recipe(ABC, Generic[S]):
     """One training run. Subclasses name their settings and build a trainer."""
 
@@ -42,11 +52,10 @@ class Recipe(ABC, Generic[S]):
     """Columns that are trained on, the one to be learned first."""
 
     settings: S
-    ranks: Ranks
 
     def __init__(self, settings: S) -> None:
         self.settings = settings
-        self.tokens: dict[str, TokenReport] = {}
+        self._ready: dict[str, ReadyRows | None] = {}
 
     @classmethod
     def from_file(cls, path: str | None, *words: str) -> Recipe[Any]:
@@ -64,14 +73,14 @@ class Recipe(ABC, Generic[S]):
 
     @classmethod
     def _run_with(cls, settings: Any) -> None:
-        recipe = cls(settings)
         is_failing = True
         try:
-            recipe.run()
+            cls(settings).run()
             is_failing = False
         finally:
-            if hasattr(recipe, "ranks"):
-                recipe.ranks.leave(is_failing)
+            from align.training.loop.ranks import leave
+
+            leave(is_failing)
 
     @abstractmethod
     def build_trainer(self) -> Trainer:
@@ -154,26 +163,42 @@ class Recipe(ABC, Generic[S]):
 
         return run_recipe(self)
 
-    def join(self) -> None:
-        """Set up the libraries and join the processes that a launcher started; once.
+    @cached_property
+    def ranks(self) -> Ranks:
+        """The processes of this run. At the first use libraries are set up, and those that a launcher started meet.
 
         Raises:
             ConfigError: when `zero:` is given and no launcher started this process.
         """
         from align.recipes.run.start import join_processes
 
-        if not hasattr(self, "ranks"):
-            self.ranks = join_processes(self.settings)
+        return join_processes(self.settings)
+
+    def ready(self, name: Literal["train", "eval"]) -> ReadyRows | None:
+        """The rows of a file that can be trained on, checked once; None when there is no such file."""
+        if name not in self._ready:
+            file = self.rows.get(name)
+            self._ready[name] = None if file is None else self.make_ready(name, file)
+        return self._ready[name]
 
     def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
-        """The rows that fit, as TRL takes them; None when there is no such file."""
+        """The rows of `ready`, as TRL takes them."""
+        ready = self.ready(name)
+        return ready and ready.dataset
+
+    @property
+    def tokens(self) -> TokenReport:
+        """What the rows to train on hold."""
+        ready = self.ready("train")
+        assert ready is not None, "every run has training rows"
+        return ready.tokens
+
+    def make_ready(self, name: Literal["train", "eval"], file: RowFile[Any]) -> ReadyRows:
+        """The rows that fit; a recipe whose rows are checked in another way overrides this."""
         from datasets import Dataset
 
         from align.training.rows.check import check_tokens
 
-        file = self.rows.get(name)
-        if file is None:
-            return None
         columns = ("prompt", *self.sides)
         rows = [{column: row.to_dict()[column] for column in columns} for row in file.rows]
         limit = self.settings.trainer.get("max_length", 1024)
@@ -187,11 +212,10 @@ class Recipe(ABC, Generic[S]):
             self.settings.data.on_bad_rows,
             end_token_ids(self.model),
         )
-        self.tokens[name] = report
         # Read by `trainer.train_sampling_strategy: group_by_length`, which fails in TRL's DPO without it.
         fitting = [{**rows[index], "length": length} for index, length in kept.items()]
         dataset = Dataset.from_list(fitting)
-        return dataset.add_column("row", list(kept)) if name == "train" else dataset
+        return ReadyRows(dataset.add_column("row", list(kept)) if name == "train" else dataset, report)
 
     def trainer_arguments(self) -> dict[str, Any]:
         """Arguments of the TRL config: the user's, and the few that the recipe owns."""
@@ -245,10 +269,10 @@ class Recipe(ABC, Generic[S]):
 
     def prepare(self) -> Trainer:
         """Read the rows, print the plan and build the trainer, without starting a run."""
-        self.join()
-        self._print_plan()
+        if self.ranks.is_first:
+            self._print_plan()
         trainer = self.build_trainer()
-        if len(trainer.train_dataset) != self.tokens["train"].num_rows and not self.settings.trainer.get("packing"):
+        if len(trainer.train_dataset) != self.tokens.num_rows and not self.settings.trainer.get("packing"):
             raise RefusedError("the trainer dropped rows that passed the checks; please report this with the data")
         return trainer
 

@@ -14,7 +14,7 @@ from align.errors import ConfigError
 from align.models.identity import fingerprints, read_identity
 from align.models.load import end_token_ids, load_model
 from align.models.resolve import ResolvedModel, resolve
-from align.recipes.base import Recipe
+from align.recipes.base import ReadyRows, Recipe
 from align.recipes.settings.dpo import DPOSettings
 from align.training.loss.objective import Objective, objective
 from align.training.loss.registry import check_batch_is_whole, needs_our_path, needs_trl_path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from trl import DPOTrainer
 
+    from align.data.files.rows import RowFile
     from align.training.proof.probe import Probe
     from align.training.step.choice import Choice
     from align.training.step.reference_cache import ReferenceCache
@@ -93,16 +94,13 @@ class DPORecipe(Recipe[DPOSettings]):
         """The losses that are summed, with their options."""
         return objective(self.settings.trainer, self.settings.loss)
 
-    def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
+    def make_ready(self, name: Literal["train", "eval"], file: RowFile[Any]) -> ReadyRows:
         """The rows that fit, as token ids on our path, as TRL takes them on its own."""
         if self.needs_trl_path:
-            return super().dataset(name)
+            return super().make_ready(name, file)
         from align.training.rows.dataset import preference_dataset
 
-        file = self.rows.get(name)
-        if file is None:
-            return None
-        dataset, self.tokens[name] = preference_dataset(
+        dataset, report = preference_dataset(
             file.rows,
             [f"{file.path}:{line}" for line in file.lines],
             self.tokenizer,
@@ -111,7 +109,7 @@ class DPORecipe(Recipe[DPOSettings]):
             end_token_ids(self.model),
             self.settings.data.least_score_gap,
         )
-        return dataset if name == "train" else dataset.remove_columns("row")
+        return ReadyRows(dataset if name == "train" else dataset.remove_columns("row"), report)
 
     def _trl_trainer(self, **arguments: Any) -> DPOTrainer:
         from trl import DPOTrainer

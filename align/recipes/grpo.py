@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from align.data.rows.task import Task
 from align.errors import ConfigError
-from align.recipes.base import Recipe
+from align.recipes.base import ReadyRows, Recipe
 from align.recipes.settings.grpo import GRPOSettings
 from align.settings.dotted import source_sha256
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from trl import GRPOTrainer
+
+    from align.data.files.rows import RowFile
 
 _CHOICES = (
     "loss_type",
@@ -92,18 +93,15 @@ class GRPORecipe(Recipe[GRPOSettings]):
         evaluation = self.settings.trainer.get("eval_strategy", "no")
         return {**super().trainer_arguments(), "eval_strategy": evaluation, "reward_weights": weights}
 
-    def dataset(self, name: Literal["train", "eval"]) -> Dataset | None:
+    def make_ready(self, name: Literal["train", "eval"], file: RowFile[Any]) -> ReadyRows:
         """The prompts that leave room for a completion, each with its columns as one text."""
         from datasets import Dataset
 
         from align.training.grpo.reward_functions import packed_columns
         from align.training.rows.check import check_prompts
 
-        file = self.rows.get(name)
-        if file is None:
-            return None
         prompts = [row.to_dict()["prompt"] for row in file.rows]
-        kept, self.tokens[name] = check_prompts(
+        kept, report = check_prompts(
             prompts,
             [f"{file.path}:{line}" for line in file.lines],
             self.tokenizer,
@@ -113,7 +111,8 @@ class GRPORecipe(Recipe[GRPOSettings]):
             self.settings.trainer.get("chat_template_kwargs") or {},
         )
         columns = packed_columns([row.columns for row in file.rows])
-        return Dataset.from_list([{"prompt": prompts[i], "columns": columns[i], "row": i} for i in kept])
+        dataset = Dataset.from_list([{"prompt": prompts[i], "columns": columns[i], "row": i} for i in kept])
+        return ReadyRows(dataset, report)
 
     def check(self, trainer: GRPOTrainer) -> dict[str, Any]:
         """Print what the method is, and measure the held-out rows before the first step."""
@@ -161,7 +160,7 @@ class GRPORecipe(Recipe[GRPOSettings]):
         return getattr(AutoConfig.from_pretrained(self.model.path).get_text_config(), "max_position_embeddings", None)
 
     def _check_enough_prompts(self, num_prompts: int) -> None:
-        num_rows = self.tokens["train"].num_rows
+        num_rows = self.tokens.num_rows
         if num_rows < num_prompts:
             raise ConfigError(
                 f"train_data: one generation takes {num_prompts} prompts, but there are {num_rows}; TRL would train on "

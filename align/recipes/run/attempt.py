@@ -202,7 +202,7 @@ class Attempt:
     def _counts(self, trainer: Trainer, movement: Movement) -> dict[str, Any]:
         from align.training.loop.zero import stage_in_force
 
-        tokens, rows = self.recipe.tokens["train"], self.recipe.rows["train"]
+        tokens, rows = self.recipe.tokens, self.recipe.rows["train"]
         epochs = trainer.state.epoch or 0
         return {
             "processes": self.ranks.world_size,

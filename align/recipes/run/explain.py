@@ -56,8 +56,8 @@ def _what_takes_less(recipe: RunnableRecipe) -> Iterator[str]:
             f"trainer.per_device_train_batch_size={batch // 2} (now {batch}) with "
             f"trainer.gradient_accumulation_steps={-(-accumulation * batch // (batch // 2))} (now {accumulation})"
         )
-    if batch > 1 and getattr(settings, "tokens_per_forward", 0) is None and "train" in recipe.tokens:
-        yield f"tokens_per_forward={4 * recipe.tokens['train'].longest} (now none), which cuts a batch where it is long"
+    if batch > 1 and getattr(settings, "tokens_per_forward", 0) is None:
+        yield f"tokens_per_forward={4 * recipe.tokens.longest} (now none), which cuts a batch where it is long"
     if settings.eval_data and (evaluated := trainer.get("per_device_eval_batch_size", 8)) > 1:
         yield f"trainer.per_device_eval_batch_size={evaluated // 2} (now {evaluated}), if it was while evaluating"
     if not trainer.get("gradient_checkpointing", True):

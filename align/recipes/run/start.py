@@ -28,13 +28,13 @@ def run_recipe(recipe: RunnableRecipe) -> dict[str, Any]:
 
     with StopRequest() as stop, ExitStack() as stack:
         with _recorded_refusal(recipe.settings):
-            recipe.join()
-        if not recipe.ranks.is_first:  # rank 0 speaks for all; errors go to stderr
+            ranks = recipe.ranks
+        if not ranks.is_first:  # rank 0 speaks for all; errors go to stderr
             stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
         try:
             return _agree_and_train(recipe, stop)
         except BaseException as error:
-            recipe.ranks.leave_word(error)
+            ranks.leave_word(error)
             raise
 
 

@@ -60,14 +60,6 @@ class Ranks:
         group = dist.new_group(backend="gloo", timeout=timedelta(minutes=30))
         return cls(dist.get_rank(), dist.get_world_size(), dist.get_backend(), group, store)
 
-    def leave(self, is_failing: bool) -> None:
-        """Close the connections, so that the others notice at once.
-
-        NCCL's are left open when something failed: closing them could wait for a collective that never ends.
-        """
-        if dist.is_initialized() and not (is_failing and self.backend == "nccl"):
-            dist.destroy_process_group()
-
     @property
     def is_first(self) -> bool:
         """Whether this is the rank that writes."""
@@ -185,6 +177,15 @@ class Ranks:
             f"{self.name}: another process of this run is gone ({first_line}); it was killed or its machine is lost; "
             "the same command goes on from the last checkpoint"
         )
+
+
+def leave(is_failing: bool) -> None:
+    """Close the connections between processes, where there are any, so that the others notice at once.
+
+    NCCL's are left open when something failed: closing them could wait for a collective that never ends.
+    """
+    if dist.is_initialized() and not (is_failing and dist.get_backend() == "nccl"):
+        dist.destroy_process_group()
 
 
 def was_launched() -> bool:

@@ -16,7 +16,7 @@ TWO = """
 import sys
 from datetime import timedelta
 from align.errors import AlignError, DataError
-from align.training.loop.ranks import Ranks
+from align.training.loop.ranks import Ranks, leave
 few = timedelta(seconds=3)
 try:
     ranks = Ranks.join(few)
@@ -72,7 +72,7 @@ def test_what_fails_on_all_ranks_alike_keeps_its_own_exit_code_and_is_said_once(
 
 
 def test_a_rank_that_ends_leaves_word_for_those_that_wait(free_port):
-    body = "rank == 1 and (ranks.leave_word(DataError('no rows')), ranks.leave(True), sys.exit()); ranks.gather(None)"
+    body = "rank == 1 and (ranks.leave_word(DataError('no rows')), leave(True), sys.exit()); ranks.gather(None)"
     first, _ = outputs(body, free_port)
     assert "RankLostError 3 True another process ended this run: rank 1 on" in first and "no rows" in first
 
