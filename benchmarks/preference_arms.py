@@ -56,7 +56,7 @@ class Shape:
     groups_per_batch: int = 1
 
     def rows(self, vocabulary: int) -> list[dict[str, Any]]:
-        """Groups as `preference_data` has them, with every pair of completions, the earlier one chosen."""
+        """Groups as `preference_dataset` has them, with every pair of completions, the earlier one chosen."""
         draw = torch.Generator().manual_seed(0)
         rows = []
         for prompt, completions in self.lengths:

@@ -1,1 +1,1 @@
-"""Rewards: a number for one completion."""
+"""Judges: which of two answers is better."""

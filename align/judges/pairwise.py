@@ -24,7 +24,7 @@ class PairwiseJudge:
     ) -> None:
         """`sampling` is greedy with 512 tokens unless given; several votes need a temperature above 0.
 
-        `strips_style` shows answers without their formatting (`style.py`).
+        `strips_style` shows answers without their formatting (`align/text/plain.py`).
         """
         self.name = f"pairwise:{teacher.name}"
         self._teacher = teacher

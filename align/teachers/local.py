@@ -38,7 +38,7 @@ class LocalTeacher:
     """A model in this process. It is loaded at the first call; `aclose` frees it."""
 
     def __init__(self, model: str, dtype: str = "bfloat16", batch_size: int = 32, device: str | None = None) -> None:
-        """`model` as `align.models.resolve` takes it; `dtype` and `device` as `align.models.load_model` does.
+        """`model` as `align.models.resolve` takes it; `dtype` and `device` as `align.models.load.load_model` does.
 
         Raises:
             ConfigError: nothing stands under this name.

@@ -2,7 +2,7 @@
 
 Every block stands between two lines that bear a mark. The mark comes from a hash of all the texts, so the same texts
 give the same prompt, and it occurs in none of them: a text cannot close its own block. (Delimiting helps, it does not
-make a model immune: "Spotlighting", arXiv 2403.14720. What is left is measured: `injections.py`.)
+make a model immune: "Spotlighting", arXiv 2403.14720. What is left is measured: `align/judges/trust/injections.py`.)
 """
 
 from __future__ import annotations

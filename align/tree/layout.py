@@ -4,7 +4,7 @@ A row is `[prompt | completion | completion | … | prompt | completion | …]`,
 completion attends to its own prompt and to itself; its position ids go on where its prompt ends. The last position of a
 prompt predicts the first token of each of its completions, so it is scored once for each.
 
-One plan holds all that a route of attention needs; the routes are in `tree_grouped`, `tree_varlen` and `tree_dense`.
+One plan holds all that a route of attention needs; the routes are in `grouped`, `varlen` and `dense`.
 """
 
 from __future__ import annotations

@@ -312,7 +312,7 @@ def test_a_cache_that_is_damaged_or_of_another_model_is_said_and_not_used(cached
 
 
 def test_the_private_methods_of_trl_that_are_replaced_are_as_they_were():
-    """Where this fails, read what TRL's own do now, and let `preference_trainer` follow."""
+    """Where this fails, read what TRL's own do now, and let `PreferenceTrainer` follow."""
     known = {
         "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
         "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],

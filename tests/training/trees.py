@@ -30,7 +30,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "SmolLM3": {"no_rope_layer_interval": 2},
     "Starcoder2": {},
 }
-"""The rest of `tree_support.PROVEN`."""
+"""The rest of `align.tree.support.PROVEN`."""
 
 
 def config(name: str, **changes: Any) -> Any:

@@ -27,7 +27,7 @@ class Format(ABC):
     about: ClassVar[str]
     """The columns in words, for errors and help."""
     columns: ClassVar[Mapping[str, str]]
-    """Column that is written → its type in parquet (`parquet.py` names them)."""
+    """Column that is written → its type in parquet (`align/data/files/parquet.py` names them)."""
     kinds: ClassVar[tuple[type[Example], ...]] = (PreferencePair, Demonstration)
     """What can be written."""
 

@@ -2,7 +2,7 @@
 
 The JSON form is TRL's conversational format (https://huggingface.co/docs/trl/dataset_formats), so a file needs no
 conversion: `{"prompt": [...], "chosen": [...], "rejected": [...], "meta": {...}}`.
-Every row is valid on construction; an invalid one raises `RowError`, whose text names what must hold (`checks.py`,
+Every row is valid on construction; an invalid one raises `RowError`, whose text names what must hold (`valid.py`,
 which also tells the order of turns).
 """
 

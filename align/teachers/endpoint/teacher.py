@@ -1,7 +1,7 @@
 """Endpoint teacher: a model behind an OpenAI-compatible API, asked through the ledger.
 
-Every request is noted before it is sent and its outcome afterwards (`ledger.py`); what is done when something goes
-wrong stands in one table (`rules.py`); how fast is asked is for the limiter (`limiter.py`).
+Every request is noted before it is sent and its outcome afterwards (`align/teachers/ledger/ledger.py`); what is done
+when something goes wrong stands in one table (`rules.py`); how fast is asked is for the limiter (`limiter.py`).
 """
 
 from __future__ import annotations

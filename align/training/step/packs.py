@@ -83,7 +83,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class PackCollator:
-    """Turns rows of a dataset (`preference_data`) into packs: `{"packs": [...], "group_B": index of each row}`."""
+    """Turns rows of a dataset (`preference_dataset`) into packs: `{"packs": [...], "group_B": index of each row}`."""
 
     forward: Forward
     pad_id: int

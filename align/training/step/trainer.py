@@ -48,7 +48,7 @@ class PreferencePath:
 
 
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # TRL is untyped
-    """Trains on datasets of `preference_data`. The loss is a mean over all pairs of a step, however it is cut."""
+    """Trains on datasets of `preference_dataset`. The loss is a mean over all pairs of a step, however it is cut."""
 
     def __init__(self, path: PreferencePath, **arguments: Any) -> None:
         self.path = path

@@ -32,7 +32,7 @@ def score_trees(model: Any, temperature: float = 1.0, vocabulary_chunk: int | No
         vocabulary_chunk: columns of the logits that exist at once; None: all, faster where they fit.
 
     Raises:
-        ConfigError: the tree does not fit the model (`tree_support`).
+        ConfigError: the tree does not fit the model (`align.tree.support`).
     """
     base = unwrapped(model)
     reason = why_no_tree(model)

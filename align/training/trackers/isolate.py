@@ -1,6 +1,6 @@
 """Trackers: what `report_to` names (wandb, say) runs in a process of its own, where it cannot stop or slow training.
 
-Training writes `metrics.jsonl` and nothing else. A child process (`tracker_process.py`) follows that file and hands
+Training writes `metrics.jsonl` and nothing else. A child process (`process.py`) follows that file and hands
 each row to the tracker, under the names that transformers' callbacks give.
 """
 

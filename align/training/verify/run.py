@@ -1,7 +1,7 @@
 """Verify: `align verify` proves on this machine, with its versions and a model, that losses and the tree are right.
 
-Each check prints a line. What passed is recorded (`verify_record`), and on CUDA a run takes the tree by itself only
-where such a record stands. Under two minutes: a few short rows, and of a large model its first layers.
+Each check prints a line. What passed is recorded (`align.training.step.verified`), and on CUDA a run takes the tree by
+itself only where such a record stands. Under two minutes: a few short rows, and of a large model its first layers.
 """
 
 from __future__ import annotations
