@@ -12,14 +12,14 @@ BUILDERS = {
     "sums": "align.data_builders.sums.SumsBuilder",
     "reasoning_gym": "align.data_builders.reasoning_gym.ReasoningGymBuilder",
 }
-"""Of `align build NAME` and `python -m align.data_builders.NAME`."""
+"""Of `align build NAME`; `python -m` takes the file in `align/data_builders/` of that name."""
 
 RECIPES = {
     "sft": "align.recipes.sft.SFTRecipe",
     "dpo": "align.recipes.dpo.DPORecipe",
     "grpo": "align.recipes.grpo.GRPORecipe",
 }
-"""Of `align train NAME` and `python -m align.recipes.NAME`."""
+"""Of `align train NAME`; `python -m` takes the file in `align/recipes/` of that name."""
 
 FORMATS = {
     "align": "align.data.formats.trl.AlignFormat",
