@@ -36,9 +36,7 @@ def test_the_emulation_takes_the_arguments_of_torchs_kernel():
 def of_torch_2_10(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, is_causal=False, return_aux=None):
     assert is_causal
     groups = query.size(1) != key.size(1)
-    return emulated_varlen(
-        query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, window_size=(-1, 0), enable_gqa=groups
-    )
+    return emulated_varlen(query, key, value, cu_seq_q, cu_seq_k, max_q, max_k, window_size=(-1, 0), enable_gqa=groups)
 
 
 def of_torch_2_11(
