@@ -162,16 +162,12 @@ def _stop(number: int, _: Any) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "model", nargs="?", default="Qwen/Qwen2.5-0.5B-Instruct", help="verified where an hour is taken"
-    )
+    parser.add_argument("model", nargs="?", default="Qwen/Qwen2.5-0.5B-Instruct", help="verified in the long one")
     parser.add_argument("--quick", action="store_true", help="seven minutes, random weights alone")
     parser.add_argument("--dry", action="store_true", help="the quick one with tiny shapes on a CPU")
     parser.add_argument("--only", nargs="+", default=[""], help="parts whose names begin so; models are always made")
     parser.add_argument("--deadline", type=float, help="seconds for all parts together (quick: 420)")
-    parser.add_argument(
-        "--tokenizer", type=Path, help="folder of a real tokenizer (default: .cuda/tokenizer, if it is there)"
-    )
+    parser.add_argument("--tokenizer", type=Path, help="folder of a real one (default: .cuda/tokenizer if there)")
     parser.add_argument("--results", type=Path, default=ROOT / "runs" / "gpu-acceptance", help="folder of what is kept")
     return parser.parse_args()
 

@@ -1,4 +1,4 @@
-"""GPU parts: what GPU acceptance runs, the most valuable first, each a command of its own with what time it may take."""
+"""GPU parts: what GPU acceptance runs, the most valuable first, each a command with the time that it may take."""
 
 from __future__ import annotations
 

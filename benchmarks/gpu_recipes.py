@@ -58,16 +58,15 @@ def settings(options: argparse.Namespace, name: str) -> list[str]:
 
 def run(start: Sequence[str], words: Sequence[str]) -> tuple[str, int]:
     """All that a recipe printed, which is passed on, and its exit code."""
-    ended = subprocess.run(
-        [sys.executable, *start, *words],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
+    process = subprocess.Popen(
+        [sys.executable, *start, *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    print(ended.stdout, flush=True)
-    return ended.stdout, ended.returncode
+    lines = []
+    assert process.stdout is not None
+    for line in process.stdout:  # as it comes: a run that hangs must leave what it said
+        print(line, end="", flush=True)
+        lines.append(line)
+    return "".join(lines), process.wait()
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:

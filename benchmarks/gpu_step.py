@@ -1,4 +1,4 @@
-"""GPU step: a preference training step of TRL's and of ours, a JSON line each; `gpu_acceptance.sh` makes a table of many.
+"""GPU step: a preference training step of TRL's and of ours, a JSON line each; `gpu_acceptance.sh` makes a table.
 
     python benchmarks/gpu_step.py --size 0.5B --tune lora --shape 1024:256 --pairs 4
 
@@ -25,10 +25,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
-from align.training.forward_choice import choose_forward
 from gpu_model import SIZES, config
 from operations import counter, peak_bytes
 from preference_arms import Arm, Shape, Stepper, move, random_model
+
+from align.training.forward_choice import choose_forward
 
 FULL_BYTES = 16
 """A weight: float32 itself, its gradient, and AdamW's two moments."""

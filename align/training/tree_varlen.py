@@ -89,7 +89,7 @@ emulated_varlen_attention = functools.partial(varlen_attention, kernel=emulated_
 
 @functools.cache
 def torch_kernel() -> Callable[..., torch.Tensor] | None:
-    """torch's own kernel, taking the arguments of `emulated_varlen`; None where torch has none that can (before 2.10)."""
+    """torch's own kernel, with the arguments of `emulated_varlen`; None where torch has none that can (before 2.10)."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:

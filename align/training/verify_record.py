@@ -22,7 +22,6 @@ from align.errors import StorageError
 from align.records import digest, write_json
 from align.training.model_facts import attention_shape
 
-
 SHIPPED = Path(__file__).parent / "verified"
 """Folder of the records that come with the package."""
 
@@ -73,8 +72,9 @@ def verified(
         has_passed = _read(_file(facts, shipped)).get("facts") == facts
     if has_passed:
         return None
+    state = "failed `align verify`" if own.get("failed") else "has not been verified"
     return (
-        f"the tree {'failed `align verify`' if own.get('failed') else 'has not been verified'} on {machine.name} with torch {torch.__version__} in {compute}; run "
+        f"the tree {state} on {machine.name} with torch {torch.__version__} in {compute}; run "
         f"`align verify {model} --compute {compute}`"
     )
 
