@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -137,36 +138,21 @@ results = Results(Path({str(tmp_path)!r}))
 run_all(iter(parts), time.monotonic() + 600, {{**os.environ, "XDG_CACHE_HOME": "."}}, results)
 """
     environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
-    with subprocess.Popen(
-        [sys.executable, "-u", "-c", code], env=environment, stdout=subprocess.PIPE, text=True
-    ) as gpu:
+    command = [sys.executable, "-u", "-c", code]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as gpu:
         while gpu.stdout.readline().strip() != "hangs …":
             assert gpu.poll() is None
         gpu.send_signal(signal.SIGTERM)
         assert gpu.wait(60) == 128 + signal.SIGTERM
     assert "| speaks | done |" in (tmp_path / "table.md").read_text(encoding="utf-8")
-    children = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert f"-c {HANGS}" not in children
+    assert not [each for each in psutil.process_iter(["cmdline"]) if HANGS in (each.info["cmdline"] or [])]
 
 
 def step(arm: str, loss: float) -> dict:
-    numbers = {
-        "pairs_per_second": 4.0,
-        "operations": 1e12,
-        "ceiling": 1e13,
-        "peak_bytes": 2**30,
-        "reserved_bytes": 2**31,
-    }
-    named = {
-        "kind": "step",
-        "part": "one",
-        "size": "0.5B",
-        "tune": "lora",
-        "shape": "8:8",
-        "pairs": 4,
-        "forward": "tree",
-    }
-    return {**numbers, **named, "arm": arm, "checkpointing": False, "loss": loss, "gradient_norm": 1.0, "seconds": 1.0}
+    named = {"kind": "step", "part": "one", "size": "0.5B", "tune": "lora", "shape": "8:8", "pairs": 4, "arm": arm}
+    settings = {"forward": "tree", "checkpointing": False, "loss": loss, "gradient_norm": 1.0, "seconds": 1.0}
+    numbers = {"pairs_per_second": 4.0, "operations": 1e12, "ceiling": 1e13}
+    return {**named, **settings, **numbers, "peak_bytes": 2**30, "reserved_bytes": 2**31}
 
 
 @pytest.mark.parametrize(("loss", "cell", "is_fine"), [(0.70, "| 1.00 |", True), (0.80, "| losses differ |", False)])
