@@ -58,7 +58,21 @@ class Results:
             shutil.copy(file, self.folder)
 
 
-def run(part: Part, limit: float, environment: dict[str, str], results: Results) -> int | None:
+class Stop:
+    """What SIGTERM and SIGINT ask for: the part that runs is ended and the others are left out."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def listen(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _: Any) -> None:
+        self.number = number  # no exception: it could come between the birth of a process and our knowing of it
+
+
+def run(part: Part, limit: float, environment: dict[str, str], results: Results, stop: Stop) -> int | None:
     """Run a part to its end or its limit; its JSON lines become rows while it runs.
 
     Returns:
@@ -89,11 +103,13 @@ def run(part: Part, limit: float, environment: dict[str, str], results: Results)
             start_new_session=True,
         )
         try:
-            ended = _wait(process, began + limit, lambda: _take_lines(seen, take))
+            ended = _wait(process, began + limit, lambda: _take_lines(seen, take), stop)
         finally:
             _end(process)
         _take_lines(seen, take, is_last=True)
-    outcome = f"ended at its limit of {limit:.0f} s" if ended is None else f"exit code {ended}" if ended else "done"
+    outcome = f"exit code {ended}" if ended else "done"
+    if ended is None:
+        outcome = f"ended by signal {stop.number}" if stop.number else f"ended at its limit of {limit:.0f} s"
     seconds = round(time.monotonic() - began, 1)
     results.add({"kind": "part", "part": part.name, "ended": outcome, "seconds": seconds, "said": said[-NUM_SAID:]})
     print(f"  {outcome}, {seconds:.0f} s", flush=True)
@@ -111,9 +127,9 @@ def _row(line: str) -> dict[str, Any] | None:
     return row if isinstance(row, dict) else None
 
 
-def _wait(process: subprocess.Popen[bytes], until: float, look: Callable[[], None]) -> int | None:
-    """The exit code; None when the time is up."""
-    while time.monotonic() < until:
+def _wait(process: subprocess.Popen[bytes], until: float, look: Callable[[], None], stop: Stop) -> int | None:
+    """The exit code; None when the time is up, or a signal has come."""
+    while time.monotonic() < until and not stop.number:
         with contextlib.suppress(subprocess.TimeoutExpired):
             return process.wait(timeout=0.5)
         look()
@@ -141,23 +157,18 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait(timeout=GRACE)
 
 
-def run_all(parts: Iterator[Part], deadline: float, environment: dict[str, str], results: Results) -> None:
+def run_all(parts: Iterator[Part], deadline: float, environment: dict[str, str], results: Results, stop: Stop) -> None:
     """Parts that no longer fit are said to be left out."""
     for part in parts:
         left = deadline - time.monotonic()
-        if left < part.need:
-            results.add(
-                {"kind": "part", "part": part.name, "ended": "not run: no time left", "seconds": 0.0, "said": []}
-            )
+        if left < part.need or stop.number:
+            why = f"not run: {f'signal {stop.number}' if stop.number else 'no time left'}"
+            results.add({"kind": "part", "part": part.name, "ended": why, "seconds": 0.0, "said": []})
             continue
-        ended = run(part, min(part.limit, left), environment, results)
+        ended = run(part, min(part.limit, left), environment, results, stop)
         if ended == 2 and part.name.startswith("model"):
             raise SystemExit(2)  # there is no GPU, and it has said so
         results.keep_records(Path(environment["XDG_CACHE_HOME"]))
-
-
-def _stop(number: int, _: Any) -> None:
-    raise SystemExit(128 + number)
 
 
 def _options() -> argparse.Namespace:
@@ -175,7 +186,8 @@ def _options() -> argparse.Namespace:
 def main() -> int:
     began = time.monotonic()
     options = _options()
-    signal.signal(signal.SIGTERM, _stop)
+    stop = Stop()
+    stop.listen()
     results = Results(options.results.absolute())
     default = ROOT / ".cuda" / "tokenizer"
     tokenizer = options.tokenizer or (default if default.is_dir() and not options.dry else None)
@@ -191,7 +203,7 @@ def main() -> int:
             environment["HF_HUB_OFFLINE"] = "1"
         allowed = options.deadline or (420.0 if options.quick else 6 * 3600.0)
         chosen = (part for part in parts if part.name.startswith(("model", *wanted)))
-        run_all(chosen, began + allowed, environment, results)
+        run_all(chosen, began + allowed, environment, results, stop)
     text, is_right = render(results.rows)
     print(f"\n{text}\n{results.folder}", flush=True)
     return 0 if is_right else 1

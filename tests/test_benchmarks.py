@@ -111,7 +111,7 @@ def test_a_part_that_fails_or_hangs_costs_itself_alone(modules, tmp_path):
         Part("needs more", ("-c", SPEAKS), 60, 1e6),
     ]
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
-    gpu.run_all(iter(parts), time.monotonic() + 600, environment, results)
+    gpu.run_all(iter(parts), time.monotonic() + 600, environment, results, gpu.Stop())
     rows = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()]
     outcomes = {row["part"]: (row["ended"], row["said"]) for row in rows if row["kind"] == "part"}
     assert outcomes == {
@@ -128,14 +128,16 @@ def test_a_part_that_fails_or_hangs_costs_itself_alone(modules, tmp_path):
 
 def test_a_kill_leaves_a_table_of_what_was_measured_and_no_process(tmp_path):
     code = f"""
-import os, signal, time
+import os, time
 from pathlib import Path
-from gpu_acceptance import Results, _stop, run_all
+from gpu_acceptance import Results, Stop, run_all
 from gpu_parts import Part
-signal.signal(signal.SIGTERM, _stop)
+stop = Stop()
+stop.listen()
 parts = [Part("speaks", ("-c", {SPEAKS!r}), 60, 0), Part("hangs", ("-c", {HANGS!r}), 60, 0)]
+parts.append(Part("is not begun", ("-c", {SPEAKS!r}), 60, 0))
 results = Results(Path({str(tmp_path)!r}))
-run_all(iter(parts), time.monotonic() + 600, {{**os.environ, "XDG_CACHE_HOME": "."}}, results)
+run_all(iter(parts), time.monotonic() + 600, {{**os.environ, "XDG_CACHE_HOME": "."}}, results, stop)
 """
     environment = {**os.environ, "PYTHONPATH": str(FOLDER)}
     command = [sys.executable, "-u", "-c", code]
@@ -143,8 +145,10 @@ run_all(iter(parts), time.monotonic() + 600, {{**os.environ, "XDG_CACHE_HOME": "
         while gpu.stdout.readline().strip() != "hangs …":
             assert gpu.poll() is None
         gpu.send_signal(signal.SIGTERM)
-        assert gpu.wait(60) == 128 + signal.SIGTERM
-    assert "| speaks | done |" in (tmp_path / "table.md").read_text(encoding="utf-8")
+        assert gpu.wait(60) == 0
+    table = (tmp_path / "table.md").read_text(encoding="utf-8")
+    assert "| speaks | done |" in table and "| hangs | ended by signal 15 |" in table
+    assert "| is not begun | not run: signal 15 |" in table
     assert not [each for each in psutil.process_iter(["cmdline"]) if HANGS in (each.info["cmdline"] or [])]
 
 
