@@ -102,11 +102,10 @@ def quick(plan: Plan) -> Iterator[Part]:
 
 
 def full(plan: Plan, model: str) -> Iterator[Part]:
-    """About an hour: a model of the user's is verified, and steps are timed up to 7B."""
+    """About an hour: a model of the user's is verified too, and steps are timed up to 7B."""
+    yield from (part for part in quick(plan) if not part.name.startswith("step"))
     for compute in ("bfloat16", "float32"):
         yield plan.verify(model, model, compute)
-    shown = {part.name: part for part in quick(plan)}
-    yield from (part for name, part in shown.items() if not name.startswith("step"))
     for size in ("0.5B", "1.5B", "7B"):
         for tune in ("lora", "full"):
             for shape in ("1024:256", "512:512", "256:1024"):
