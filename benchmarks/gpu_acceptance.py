@@ -117,11 +117,12 @@ def run(part: Part, limit: float, environment: dict[str, str], results: Results,
 
 
 def _row(line: str) -> dict[str, Any] | None:
-    """What a part printed as JSON; None for other lines."""
-    if not line.startswith('{"kind"'):
+    """What a part printed as JSON, behind a progress bar that lacks its newline too; None for other lines."""
+    at = line.find('{"kind"')
+    if at < 0:
         return None
     try:
-        row = json.loads(line)
+        row = json.loads(line[at:])
     except ValueError:
         return None
     return row if isinstance(row, dict) else None
@@ -167,7 +168,8 @@ def run_all(parts: Iterator[Part], deadline: float, environment: dict[str, str],
             continue
         ended = run(part, min(part.limit, left), environment, results, stop)
         if ended == 2 and part.name.startswith("model"):
-            raise SystemExit(2)  # there is no GPU, and it has said so
+            print(results.rows[-1]["said"][-1], file=sys.stderr)  # there is no GPU
+            raise SystemExit(2)
         results.keep_records(Path(environment["XDG_CACHE_HOME"]))
 
 

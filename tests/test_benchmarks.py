@@ -97,7 +97,7 @@ def modules(monkeypatch):
     return importlib.import_module
 
 
-SPEAKS = """print('{"kind": "machine", "card": "this one"}')"""
+SPEAKS = """print('100%|███|{"kind": "machine", "card": "this one"}')"""
 HANGS = "import signal; print('begun', flush=True); signal.pause()"
 
 
