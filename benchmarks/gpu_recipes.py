@@ -80,7 +80,7 @@ def dpo(options: argparse.Namespace) -> dict[str, Any]:
     """Full training with the tree."""
     name = "without ZeRO" if options.stage is None else f"ZeRO stage {options.stage}"
     processes, backend = (1, "none") if options.stage is None else (options.processes, options.backend)
-    steps = "max_steps: 10, logging_steps: 1, learning_rate: 1e-5, save_strategy: 'no', report_to: none"
+    steps = "max_steps: 10, logging_steps: 1, learning_rate: 3e-6, save_strategy: 'no', report_to: none"
     words = [
         *settings(options, name.replace(" ", "-")),
         *("compute=float32", "forward=tree", f"trainer={{{steps}}}"),

@@ -66,7 +66,7 @@ def generated(model: str, dtype: str, asked: list[tuple[Message, ...]], tokens: 
         found = loaded.generate(**inputs, max_new_tokens=tokens, **given)
         written = [_until(ids, tokenizer.eos_token_id) for ids in found[:, inputs["input_ids"].size(1) :].tolist()]
         seconds = time.perf_counter() - start
-    answers = [tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+    answers = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]  # as a teacher's are
     return answers, sum(map(len, written)) / seconds
 
 
