@@ -23,6 +23,7 @@ from align.training.model_facts import attention_shape, unwrapped
 from align.training.tree_attention import Route
 from align.training.tree_dense import dense_attention
 from align.training.tree_logprobs import score_trees, why_no_tree
+from align.training.tree_varlen import kernel_or_reason
 from align.training.verify_finding import Finding
 from align.training.verify_losses import check_losses
 from align.training.verify_record import Machine
@@ -42,6 +43,8 @@ class Verification:
     findings: tuple[Finding, ...]
     unfit: str | None
     """Why the tree does not fit the model, whose padded rows alone were verified; None where it fits."""
+    varlen: str
+    """The varlen kernel that ran, or why none did."""
     seconds: float
     record: Path | None
     """None without a tree, which needs no record."""
@@ -79,6 +82,9 @@ def verify(
     unfit = why_no_tree(loaded)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, align {align.__version__}"
     print(f"verify: {model} on {machine.name}, {compute}; {versions}")
+    head_size = attention_shape(config).head_size
+    varlen = kernel_or_reason(torch.device(machine.kind), getattr(torch, compute), head_size)
+    print(f"  varlen: {varlen}")
     for note in verify_model.shorten(loaded, torch.device(machine.kind)):
         print(f"  {note}")
     if unfit is not None:
@@ -96,10 +102,15 @@ def verify(
     print(f"verify: all {len(findings)} checks passed in {seconds:.0f} s")
     file = None
     if unfit is None:
-        measured = {"model": model, "seconds": round(seconds, 1), "findings": [asdict(one) for one in findings]}
+        measured = {
+            "model": model,
+            "seconds": round(seconds, 1),
+            "varlen": varlen,
+            "findings": [asdict(one) for one in findings],
+        }
         file = verify_record.record(config, machine, compute, measured, records)
         print(f"  recorded in {file}")
-    return Verification(model, machine, compute, tuple(findings), unfit, seconds, file)
+    return Verification(model, machine, compute, tuple(findings), unfit, varlen, seconds, file)
 
 
 def _failure(failed: list[Finding], num_checks: int, machine: Machine) -> str:
