@@ -1,6 +1,6 @@
-"""GPU step: one measurement of a preference training step, as one JSON line; `gpu_acceptance.sh` makes a table of many.
+"""GPU step: a preference training step of TRL's and of ours, a JSON line each; `gpu_acceptance.sh` makes a table.
 
-    python benchmarks/gpu_step.py --size 0.5B --tune lora --arm ours --shape 1024:256 --pairs 4
+    python benchmarks/gpu_step.py --size 0.5B --tune lora --shape 1024:256 --pairs 4
 
 Random weights of Qwen2.5's shapes, bfloat16 arithmetic as a recipe has it: LoRA on a bfloat16 base, full fine-tuning on
 float32 weights under autocast. Both arms have the reference precomputed and no activation checkpointing where that
@@ -25,34 +25,17 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
+from gpu_model import SIZES, config
 from operations import counter, peak_bytes
 from preference_arms import Arm, Shape, Stepper, move, random_model
-from transformers import Qwen2Config
 
-SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "vocab_size": 512,
-    },
-    "0.5B": {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14},
-    "1.5B": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
-    "7B": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
-}
-_MORE = {"7B": {"num_key_value_heads": 4, "vocab_size": 152_064, "tie_word_embeddings": False}}
+from align.training.step.choice import choose_forward
+
 FULL_BYTES = 16
 """A weight: float32 itself, its gradient, and AdamW's two moments."""
 MEMORY_SHARE = 0.8
 """Of the device's memory that they may take; activations need the rest."""
 NUM_WARM, NUM_TIMED = 2, 5
-
-
-def config(size: str) -> Qwen2Config:
-    """Qwen2.5 from its figures; nothing is downloaded."""
-    common = {"num_key_value_heads": 2, "vocab_size": 151_936, "tie_word_embeddings": True, "rope_theta": 1e6}
-    return Qwen2Config(**{**common, "max_position_embeddings": 32_768, **SIZES[size], **_MORE.get(size, {})})
 
 
 def why_not(options: argparse.Namespace, device: torch.device) -> str | None:
@@ -115,6 +98,7 @@ def measure(options: argparse.Namespace, checkpointing: bool, device: torch.devi
     _wait(device)
     held = torch.cuda.memory_allocated(device) if device.type == "cuda" else None
     peak = peak_bytes(stepper.step, device)
+    reserved = torch.cuda.max_memory_reserved(device) if device.type == "cuda" else None
     seconds = []
     for number in range(NUM_WARM + NUM_TIMED):
         stepper.clear()
@@ -129,6 +113,8 @@ def measure(options: argparse.Namespace, checkpointing: bool, device: torch.devi
         "operations": counted.get_total_flops(),
         "step_bytes": peak,
         "peak_bytes": None if held is None else held + peak,
+        "reserved_bytes": reserved,
+        "auto": str(choose_forward(shape.lengths, policy.config)) if is_ours else None,
         "loss": loss,
         "gradient_norm": norm,
     }
@@ -147,10 +133,15 @@ def attempt(options: argparse.Namespace, device: torch.device) -> dict[str, Any]
             if not _is_out_of_memory(error):
                 raise
             reason = f"out of memory, checkpointing {'on too' if checkpointing else 'off'}"
-        gc.collect()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+        free(device)
     return {"not_measured": reason}
+
+
+def free(device: torch.device) -> None:
+    """Give back what the arm or the attempt before took."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
@@ -162,15 +153,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=list(SIZES), required=True)
     parser.add_argument("--tune", choices=["lora", "full"], required=True)
-    parser.add_argument("--arm", choices=["TRL", "ours"], required=True)
+    parser.add_argument("--arms", choices=["TRL", "ours"], nargs="+", default=["TRL", "ours"])
     parser.add_argument("--shape", default="1024:256", help="tokens of prompt:completion")
     parser.add_argument("--pairs", type=int, default=4, help="of a micro-batch, which is a step")
     parser.add_argument("--forward", choices=["auto", "tree", "padded"], default="tree", help="of ours")
     options = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
-    row = {**vars(options), "device": name, "torch": torch.__version__, "ceiling": ceiling(device)}
-    print(json.dumps({**row, **attempt(options, device)}), flush=True)
+    speed = ceiling(device)
+    for arm in options.arms:
+        each = argparse.Namespace(**{**vars(options), "arm": arm})
+        row = {"kind": "step", **vars(each), "device": name, "torch": torch.__version__, "ceiling": speed}
+        print(json.dumps({**row, **attempt(each, device)}), flush=True)
+        free(device)
 
 
 if __name__ == "__main__":

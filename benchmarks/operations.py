@@ -30,15 +30,19 @@ _ATTENTION = [
 
 
 def counter() -> FlopCounterMode:
-    """A context; ask it for `get_total_flops()` afterwards. torch's own leaves out a CPU's attention and `addmm_`."""
+    """A context; ask it for `get_total_flops()` afterwards.
+
+    torch's own leaves out a CPU's attention and `addmm_`, and fails on the `addmm` with a type of its own that TRL's LM
+    head calls on CUDA.
+    """
     operators = list(_ATTENTION)
     if torch_kernel() is not None:
         operators += [torch.ops.torch_attn._varlen_attn, torch.ops.torch_attn._varlen_attn_backward]
     formulas = {each: _attention(each) for each in operators}
-    return FlopCounterMode(display=False, custom_mapping={**formulas, aten.addmm_: _addmm})
+    return FlopCounterMode(display=False, custom_mapping={**formulas, aten.addmm: _addmm, aten.addmm_: _addmm})
 
 
-def _addmm(total: Any, left: Any, right: Any, **_: Any) -> int:
+def _addmm(total: Any, left: Any, right: Any, *_: Any, **__: Any) -> int:
     """Of shapes, as FlopCounterMode passes them."""
     return 2 * int(left[0] * left[1] * right[1])
 
@@ -122,6 +126,7 @@ def peak_bytes(step: Callable[[], Any], device: torch.device) -> int:
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()  # or `max_memory_reserved` would tell of what came before
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         step()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from accelerate.utils import send_to_device
 from datasets import Dataset
 from transformers import LlamaConfig
 from trl import DPOConfig, DPOTrainer
@@ -172,8 +173,10 @@ class Stepper:
         return self.trainer.path.forward if self.arm.is_ours else "padded"
 
     def collated(self) -> Iterator[dict[str, Any]]:
+        """Batches on the device, as the trainer's data loader hands them out."""
         for batch in self.batches:
-            yield self.trainer.data_collator([self.trainer.train_dataset[index] for index in batch])
+            made = self.trainer.data_collator([self.trainer.train_dataset[index] for index in batch])
+            yield send_to_device(made, self.trainer.accelerator.device)
 
     def reference_pass(self) -> None:
         """What log-probs of a reference cost, here of the policy as it stands."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ def varlen_attention(
     """Attention of one packed row: [1, heads, T, size] from keys and values of [1, key heads, T, size].
 
     Args:
-        kernel: what takes the arguments of `torch.nn.attention.varlen.varlen_attn`; None is that.
+        kernel: what takes the arguments of `emulated_varlen`; None is torch's.
     """
     kernel = kernel or torch_kernel()
     assert kernel is not None, "`why_not_varlen` must be asked first"
@@ -88,14 +89,35 @@ emulated_varlen_attention = functools.partial(varlen_attention, kernel=emulated_
 
 @functools.cache
 def torch_kernel() -> Callable[..., torch.Tensor] | None:
-    """torch's own kernel; None where torch has none that takes these arguments (it came in 2.10 with fewer)."""
+    """torch's own kernel, with the arguments of `emulated_varlen`; None where torch has none that can (before 2.10)."""
     try:
         from torch.nn.attention.varlen import varlen_attn
     except ImportError:
         return None
-    wanted = {"scale", "window_size", "enable_gqa"}
-    kernel: Callable[..., Any] = varlen_attn
-    return kernel if wanted <= set(inspect.signature(kernel).parameters) else None
+    return fitted(varlen_attn)
+
+
+def fitted(kernel: Callable[..., Any]) -> Callable[..., torch.Tensor] | None:
+    """A kernel with the signature of any torch from 2.10 on, as one that takes the arguments of `emulated_varlen`.
+
+    Flash attention has computed grouped heads all along: 2.12 and later must be told, 2.10 and 2.11 need not be, and
+    have no word for it. 2.10 knows no window and no scale but 1 / sqrt(head size). None: an unknown signature.
+    """
+    known = set(inspect.signature(kernel).parameters)
+    if {"scale", "window_size", "enable_gqa"} <= known:
+        return kernel
+    if {"scale", "window_size"} <= known:
+        return functools.partial(_untold_of_groups, kernel)
+    return functools.partial(_causal_alone, kernel) if "is_causal" in known else None
+
+
+def kernel_or_reason(device: torch.device, dtype: torch.dtype, head_size: int) -> str:
+    """The kernel that a model runs, with torch's version and the GPU's architecture, or why none does."""
+    reason = why_not_varlen(device, dtype, head_size)
+    if reason is not None:
+        return f"no kernel: {reason}"
+    major, minor = torch.cuda.get_device_capability(device)
+    return f"torch.nn.attention.varlen.varlen_attn, torch {torch.__version__}, sm_{major}{minor}"
 
 
 def why_not_varlen(device: torch.device, dtype: torch.dtype, head_size: int) -> str | None:
@@ -107,9 +129,30 @@ def why_not_varlen(device: torch.device, dtype: torch.dtype, head_size: int) -> 
     if device.type != "cuda":
         return f"varlen attention runs on CUDA, not on {device.type}"
     if torch_kernel() is None:
-        return f"torch {torch.__version__} has no varlen attention with scale, window and grouped heads"
+        return f"torch {torch.__version__} has no varlen attention that is known here; it came in 2.10"
     if dtype not in (torch.bfloat16, torch.float16):
         return f"varlen attention takes bfloat16 or float16, not {dtype}"
     if head_size % 8 or head_size > 256:
         return f"varlen attention takes a head size up to 256 that is a multiple of 8, not {head_size}"
     return None
+
+
+def _untold_of_groups(
+    kernel: Callable[..., Any], *arguments: Any, scale: float | None, window_size: tuple[int, int], enable_gqa: bool
+) -> torch.Tensor:
+    """torch 2.11."""
+    return torch.as_tensor(kernel(*arguments, scale=scale, window_size=window_size))
+
+
+def _causal_alone(
+    kernel: Callable[..., Any],
+    query_T: torch.Tensor,
+    *arguments: Any,
+    scale: float | None,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> torch.Tensor:
+    """torch 2.10, whose `is_causal` is aligned at the end as the window is."""
+    assert window_size == CAUSAL, f"torch 2.10 has no window {window_size}"
+    factor = 1.0 if scale is None else scale * math.sqrt(query_T.size(-1))
+    return torch.as_tensor(kernel(query_T * factor, *arguments, is_causal=True))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from align.errors import ConfigError
 from align.models.facts import attention_shape
-from align.training.step.verified import Machine, verified
+from align.training.step.verified import SHIPPED, Machine, verified
 from align.tree.support import supports
 
 Forward = Literal["tree", "padded"]
@@ -47,6 +47,7 @@ def choose_forward(
     compute: str = "bfloat16",
     model: str = "MODEL",
     records: Path | None = None,
+    shipped: Path = SHIPPED,
 ) -> Choice:
     """Decide from the model, the lengths of the rows to train on, and on CUDA from what `align verify` has recorded.
 
@@ -60,6 +61,7 @@ def choose_forward(
         compute: arithmetic of the run, `float32` or `bfloat16`.
         model: its name, for the command that a reason may advise.
         records: folder of the records of `align verify`; None: in the user's cache.
+        shipped: folder of the records that come with the package.
 
     Raises:
         ConfigError: `tree` was asked for and does not fit the model.
@@ -80,7 +82,7 @@ def choose_forward(
     if gain < LEAST_GAIN:
         return Choice("padded", f"{size} the tree's operations, and below {LEAST_GAIN} nothing is gained", gain)
     machine = machine or Machine.of()
-    unproven = verified(config, machine, compute, model, records) if machine.kind == "cuda" else None
+    unproven = verified(config, machine, compute, model, records, shipped) if machine.kind == "cuda" else None
     if unproven is not None:
         return Choice("padded", unproven, gain)
     return Choice("tree", f"{size} the operations", gain)

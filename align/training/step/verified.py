@@ -1,6 +1,8 @@
 """Verify record: what `align verify` proved on this machine, kept in the user's cache and asked for before training.
 
-A record holds for one combination of versions, device, arithmetic and shape of attention, and for no other.
+A record holds for one combination of versions, device, arithmetic and shape of attention, and for no other. The package
+ships records of cards that it was run on; they hold for the same facts, every one of them, and are overruled by a
+verification that fails here.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ import align
 from align.errors import StorageError
 from align.models.facts import attention_shape
 from align.store.records import digest, write_json
+
+SHIPPED = Path(__file__).parents[1] / "verify" / "records"
+"""Folder of the records that come with the package."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,12 @@ class Machine:
 
 
 def verified(
-    config: Any, machine: Machine, compute: str, model: str = "MODEL", records: Path | None = None
+    config: Any,
+    machine: Machine,
+    compute: str,
+    model: str = "MODEL",
+    records: Path | None = None,
+    shipped: Path = SHIPPED,
 ) -> str | None:
     """None where a record stands, else why not and what to do.
 
@@ -52,12 +62,19 @@ def verified(
         compute: `float32` or `bfloat16`.
         model: its name, for the command to run.
         records: folder of the records; None: in the user's cache.
+        shipped: folder of those that count where the first has none of these facts.
     """
     facts = _facts(config, machine, compute)
-    if _read(_file(facts, records)).get("facts") == facts:
+    own = _read(_file(facts, records))
+    if own.get("facts") == facts:
+        has_passed = not own.get("failed")
+    else:
+        has_passed = _read(_file(facts, shipped)).get("facts") == facts
+    if has_passed:
         return None
+    state = "failed `align verify`" if own.get("failed") else "has not been verified"
     return (
-        f"the tree has not been verified on {machine.name} with torch {torch.__version__} in {compute}; run "
+        f"the tree {state} on {machine.name} with torch {torch.__version__} in {compute}; run "
         f"`align verify {model} --compute {compute}`"
     )
 
@@ -75,19 +92,17 @@ def record(
     """
     facts = _facts(config, machine, compute)
     file = _file(facts, records)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {"facts": facts, "measured": dict(measured)})
-    except OSError as error:
-        raise StorageError(
-            f"{file}: the record of a passed verification cannot be written: {error.strerror}"
-        ) from error
+    _write(file, {"facts": facts, "measured": dict(measured)})
     return file
 
 
-def forget(config: Any, machine: Machine, compute: str, records: Path | None = None) -> None:
-    """Take an older record away, when verification has failed since."""
-    _file(_facts(config, machine, compute), records).unlink(missing_ok=True)
+def forget(config: Any, machine: Machine, compute: str, records: Path | None = None, shipped: Path = SHIPPED) -> None:
+    """Take an older record away, when verification has failed since; one that is shipped is overruled by another."""
+    facts = _facts(config, machine, compute)
+    file = _file(facts, records)
+    file.unlink(missing_ok=True)
+    if _file(facts, shipped).exists():
+        _write(file, {"facts": facts, "failed": True})
 
 
 def _facts(config: Any, machine: Machine, compute: str) -> dict[str, Any]:
@@ -109,6 +124,17 @@ def _file(facts: Mapping[str, Any], records: Path | None) -> Path:
 
     folder = records or Path(user_cache_dir("align")) / "verified"
     return folder / f"{facts['model_type']}-{facts['compute']}-{digest(facts)[:16]}.json"
+
+
+def _write(file: Path, content: dict[str, Any]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(file, content)
+    except OSError as error:
+        what = "failed" if content.get("failed") else "passed"
+        raise StorageError(
+            f"{file}: the record of a {what} verification cannot be written: {error.strerror}"
+        ) from error
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from align.training.verify.losses import check_losses
 from align.training.verify.rows import Measured, Rows, by_tree, measure, padded, rows_of
 from align.tree.attention import Route
 from align.tree.dense import dense_attention
+from align.tree.varlen import kernel_or_reason
 
 OFFSET = 3.0
 """Nats between the references of one completion and the next, so that each pair has a margin of its own."""
@@ -45,6 +46,8 @@ class Verification:
     findings: tuple[Finding, ...]
     unfit: str | None
     """Why the tree does not fit the model, whose padded rows alone were verified; None where it fits."""
+    varlen: str
+    """The varlen kernel that ran, or why none did."""
     seconds: float
     record: Path | None
     """None without a tree, which needs no record."""
@@ -82,6 +85,9 @@ def verify(
     unfit = why_no_tree(loaded)
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, align {align.__version__}"
     print(f"verify: {model} on {machine.name}, {compute}; {versions}")
+    head_size = attention_shape(config).head_size
+    varlen = kernel_or_reason(torch.device(machine.kind), getattr(torch, compute), head_size)
+    print(f"  varlen: {varlen}")
     for note in verify_model.shorten(loaded, torch.device(machine.kind)):
         print(f"  {note}")
     if unfit is not None:
@@ -99,10 +105,15 @@ def verify(
     print(f"verify: all {len(findings)} checks passed in {seconds:.0f} s")
     file = None
     if unfit is None:
-        measured = {"model": model, "seconds": round(seconds, 1), "findings": [asdict(one) for one in findings]}
+        measured = {
+            "model": model,
+            "seconds": round(seconds, 1),
+            "varlen": varlen,
+            "findings": [asdict(one) for one in findings],
+        }
         file = verify_record.record(config, machine, compute, measured, records)
         print(f"  recorded in {file}")
-    return Verification(model, machine, compute, tuple(findings), unfit, seconds, file)
+    return Verification(model, machine, compute, tuple(findings), unfit, varlen, seconds, file)
 
 
 def _failure(failed: list[Finding], num_checks: int, machine: Machine) -> str:

@@ -69,6 +69,22 @@ def test_on_cuda_a_record_unlocks_the_tree_in_its_own_arithmetic(tmp_path):
     assert choose_forward(LONG_PROMPTS, CONFIG, machine=L4, compute="float32", records=tmp_path).forward == "padded"
 
 
+def test_on_cuda_a_shipped_record_unlocks_the_tree_for_the_same_facts_and_no_other(tmp_path):
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    record(CONFIG, L4, "bfloat16", {}, shipped)
+
+    def chosen(config=CONFIG, machine=L4, compute="bfloat16"):
+        folders = {"records": own, "shipped": shipped}
+        return choose_forward(LONG_PROMPTS, config, machine=machine, compute=compute, **folders).forward
+
+    assert chosen() == "tree"
+    assert chosen(machine=Machine("cuda", "NVIDIA L4", "9.0")) == "padded"
+    assert chosen(machine=Machine("cuda", "NVIDIA L40", "8.9")) == "padded"
+    assert chosen(compute="float32") == "padded"
+    assert chosen(config=trees.config("Qwen2")) == "padded"
+    assert chosen(config=trees.config("Llama", num_key_value_heads=4)) == "padded"
+
+
 def test_on_cuda_a_tree_that_was_set_needs_no_record(tmp_path):
     assert str(choose_forward(LONG_PROMPTS, CONFIG, "tree", machine=L4, records=tmp_path)) == "forward: tree (as set)"
 

@@ -7,7 +7,9 @@ import json
 import pytest
 
 from align.errors import StorageError
-from align.training.step.verified import Machine, forget, record, verified
+from align.store.records import digest
+from align.training.step import verified as verify_record
+from align.training.step.verified import SHIPPED, Machine, forget, record, verified
 from tests.training import trees
 
 CONFIG = trees.config("Llama")
@@ -57,6 +59,36 @@ def test_a_record_can_be_taken_away(tmp_path):
     record(CONFIG, H100, "bfloat16", {}, tmp_path)
     forget(CONFIG, H100, "bfloat16", tmp_path)
     assert "has not been verified" in verified(CONFIG, H100, "bfloat16", records=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["align", "torch", "transformers", "trl", "device", "capability", "hidden_size"])
+def test_a_shipped_record_with_another_fact_is_none(tmp_path, name):
+    shipped = tmp_path / "shipped"
+    file = record(CONFIG, H100, "bfloat16", {}, shipped)
+    assert verified(CONFIG, H100, "bfloat16", records=tmp_path / "own", shipped=shipped) is None
+    content = json.loads(file.read_text(encoding="utf-8"))
+    content["facts"][name] = "another"
+    file.write_text(json.dumps(content), encoding="utf-8")
+    assert "not been verified" in verified(CONFIG, H100, "bfloat16", records=tmp_path / "own", shipped=shipped)
+
+
+def test_a_verification_that_fails_here_overrules_a_shipped_record(tmp_path):
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    record(CONFIG, H100, "bfloat16", {}, shipped)
+    forget(CONFIG, H100, "bfloat16", own, shipped)
+    assert "failed `align verify`" in verified(CONFIG, H100, "bfloat16", records=own, shipped=shipped)
+    record(CONFIG, H100, "bfloat16", {}, own)
+    assert verified(CONFIG, H100, "bfloat16", records=own, shipped=shipped) is None
+
+
+def test_shipped_records_say_what_they_hold_for():
+    names = set(verify_record._facts(CONFIG, H100, "bfloat16"))
+    for file in SHIPPED.glob("*.json"):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        facts = content["facts"]
+        assert set(facts) == names and "failed" not in content, file
+        assert file.name == f"{facts['model_type']}-{facts['compute']}-{digest(facts)[:16]}.json"
+        assert facts["capability"] is not None, f"{file}: a CPU needs no record"
 
 
 def test_it_lies_in_the_users_cache(tmp_path, monkeypatch):

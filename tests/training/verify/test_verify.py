@@ -39,6 +39,8 @@ def test_a_sound_model_passes_and_is_recorded(tiny_model, tmp_path, capsys, comp
     assert recorded["facts"]["torch"] == torch.__version__
     assert (recorded["facts"]["heads"], recorded["facts"]["key_heads"]) == (4, 2)
     assert len(recorded["measured"]["findings"]) == len(found.findings)
+    assert recorded["measured"]["varlen"] == "no kernel: varlen attention runs on CUDA, not on cpu"
+    assert f"  varlen: {recorded['measured']['varlen']}\n" in printed
 
 
 def test_every_claim_has_its_line(tiny_model, tmp_path):
