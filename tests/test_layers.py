@@ -19,6 +19,7 @@ LEAVES = {"errors", "store", "settings", "text"}
 ALLOWED = {
     "errors": set(),
     "statistics": {"errors"},
+    "patches": set(),
     "store": {"errors"},
     "text": {"errors"},
     "tree": {"errors"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import json
 import sqlite3
@@ -13,13 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOTrainer
 
 from align.data.files.rows import write_rows
 from align.data.rows.pair import Candidate, Group, Message, PreferencePair
 from align.errors import ConfigError, DataError
 from align.recipes.dpo import DPORecipe
-from align.training.step.trainer import PreferenceTrainer
 from tests.recipes.conftest import pair
 from tests.recipes.launching import LORA, metrics
 from tests.training import trees
@@ -309,14 +306,3 @@ def test_a_cache_that_is_damaged_or_of_another_model_is_said_and_not_used(cached
             database.execute("UPDATE completions SET logps = ? WHERE key = ?", (wrong, key))
     assert_equal(rows_of(DPORecipe, cached, tmp_path), expected)
     assert "differs by 1 nats a token from the reference; all is scored anew" in capsys.readouterr().out
-
-
-def test_the_private_methods_of_trl_that_are_replaced_are_as_they_were():
-    """Where this fails, read what TRL's own do now, and let `PreferenceTrainer` follow."""
-    known = {
-        "_prepare_dataset": ["self", "dataset", "processing_class", "args", "dataset_name"],
-        "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
-    }
-    for name, parameters in known.items():
-        assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == parameters
-        assert list(inspect.signature(getattr(PreferenceTrainer, name)).parameters) == parameters

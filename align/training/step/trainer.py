@@ -2,7 +2,7 @@
 
 TRL keeps loading, sharding, LoRA switching, the loop and saving. Here are the batch (`packs`), the loss (`objective`)
 and what is logged. Two private methods of TRL are replaced, `_prepare_dataset` (rows arrive encoded) and
-`_precompute_ref_logps` (one value for each completion, kept between runs); a test pins their signatures.
+`_precompute_ref_logps` (one value for each completion, kept between runs); `align/patches` lists all of them.
 """
 
 from __future__ import annotations
