@@ -7,10 +7,8 @@ written is cut off when the file is opened for writing, and passed over when it 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from align.data.rows.pair import PreferencePair, as_dicts
 from align.errors import DataError, RefusedError, StorageError
-from align.store.records import disk_may_refuse
+from align.store.lines import append_line, cut_half_line, whole_lines
+from align.store.lock import HeldError, Lock
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -77,19 +76,14 @@ class LabelFile:
         """
         self.path = path
         try:
-            with disk_may_refuse(path, 0):
-                self._number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._lock = _locked(path)
+            with self._lock.released_on_error():
+                self.num_cut_bytes = cut_half_line(path)
+                """Bytes of a half-written last line that was cut off."""
+                self._given = _history(path)
         except PermissionError as error:
             text = f"{path}: must be writable, since labels stay beside the pairs, but: {error.strerror}"
             raise StorageError(f"{text}; copy the dataset to a folder of your own") from error
-        try:
-            _lock(self._number, path)
-            self.num_cut_bytes = _cut_half_line(path)
-            """Bytes of a half-written last line that was cut off."""
-            self._given = _history(path)
-        except BaseException:
-            os.close(self._number)
-            raise
 
     def __enter__(self) -> Self:
         return self
@@ -97,7 +91,7 @@ class LabelFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._number)
+        self._lock.release()
 
     @property
     def labels(self) -> dict[str, Label]:
@@ -117,24 +111,14 @@ class LabelFile:
         return self._given.pop()
 
     def _append(self, values: dict[str, object]) -> None:
-        data = (json.dumps(values, ensure_ascii=False) + "\n").encode()
-        with disk_may_refuse(self.path, len(data)):
-            size = os.fstat(self._number).st_size
-            try:
-                if os.write(self._number, data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(self._number)
-            except OSError:
-                os.ftruncate(self._number, size)  # or the next label would stand behind half a line
-                raise
+        assert self._lock.is_held, "another process may have the labels open by now"
+        append_line(self.path, values)
 
 
 def _history(path: Path) -> list[Label]:
     """The labels that stand, in the order they were given."""
     given: list[Label] = []
-    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else [], start=1):
-        if not line.endswith(b"\n"):
-            break  # half written
+    for number, line in enumerate(whole_lines(path), start=1):
         try:
             values = json.loads(line)
             if values["label"] == "undo":
@@ -157,19 +141,9 @@ def _label(values: dict[str, object]) -> Label:
     return label
 
 
-def _cut_half_line(path: Path) -> int:
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
-    return len(data) - whole
-
-
-def _lock(number: int, path: Path) -> None:
-    """The system frees it however the process ends."""
-    import fcntl  # not on Windows
-
+def _locked(path: Path) -> Lock:
+    """Beside the labels, in a hidden file: reading the labels must not free it."""
     try:
-        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise RefusedError(f"{path}: another review of this dataset is open; quit it first") from error
+        return Lock(path.with_name(f".{path.name}.lock"))
+    except HeldError as error:
+        raise RefusedError(f"{path}: another review of this dataset is open ({error.holder}); quit it first") from error

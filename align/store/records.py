@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from align.errors import STORAGE_ERRNOS, StorageError
+from align.store.whole_file import write_whole
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -21,17 +18,7 @@ def write_json(path: Path, data: Any) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write text so that a reader sees the old file or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with disk_may_refuse(path, len(text.encode())):
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+    write_whole(path, text.encode())
 
 
 def write_yaml(path: Path, data: Any) -> None:
@@ -73,18 +60,3 @@ def differences(before: Any, now: Any, name: str = "") -> list[str]:
             for line in differences(before.get(key), now.get(key), f"{name}.{key}" if name else str(key))
         ]
     return [] if before == now else [f"{name}: {before} → {now}"]
-
-
-@contextmanager
-def disk_may_refuse(path: Path, num_bytes: int) -> Iterator[None]:
-    """What the disk refuses becomes an error with the number of bytes that were to be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in STORAGE_ERRNOS:
-            raise
-        free = shutil.disk_usage(path.parent).free
-        raise StorageError(
-            f"{path}: {error.strerror}: {num_bytes:,} bytes were to be written, {free:,} are free; what was written "
-            "before is whole. Free some space and repeat the command."
-        ) from error

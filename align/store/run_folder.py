@@ -11,10 +11,7 @@ somebody else's, and nothing in it is touched.
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError, RefusedError, StorageError
-from align.store.records import differences, digest, disk_may_refuse, read_json, write_json, write_yaml
+from align.store.lines import append_line, cut_half_line
+from align.store.lock import HeldError, Lock, is_lock
+from align.store.records import differences, digest, read_json, write_json, write_yaml
 from align.store.redact import redact, redact_command
 
 _RECORD, _LOCK = "run.json", "lock"
 _MARK = {"made_by": "align"}
-_OWNER = "process "
-"""Beginning of what stands in the lock."""
 _PACKAGES = (
     "align-recipes",
     "torch",
@@ -53,8 +50,8 @@ class RunFolder:
     path: Path
     attempt: int
     """1 for the first start in this folder, one more for each start after it."""
-    lock: int | None = None
-    """Descriptor of the locked file, held until the run is finished; None in processes that do not write."""
+    lock: Lock | None = None
+    """Held until the run is finished; None in processes that do not write."""
 
     @classmethod
     def open(
@@ -75,26 +72,26 @@ class RunFolder:
         """
         folder, lock = _take(path)
         settings, identity = redact(settings), redact(identity)
-        key = digest(identity)
-        before = read_json(folder / _RECORD)
-        is_same = before.get("identity") == key
-        is_finished = read_json(folder / "exit.json").get("code") == 0
-        if is_finished and is_same:
-            os.close(lock)
-            return None
-        if not is_same and not anyway and (is_finished or _has_checkpoints(folder)):
-            os.close(lock)
-            lines = "\n  ".join(differences(before.get("identity_of", {}), identity))
-            raise ConfigError(
-                f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different now:"
-                f"\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all the same "
-                "with resume=anyway."
-            )
-        _cut_half_line(folder / "metrics.jsonl")
-        (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
-        run = cls(folder, before.get("attempt", 0) + 1, lock)
-        write_yaml(folder / "config.yaml", dict(settings))
-        run._write_record(key, identity)
+        with lock.released_on_error():
+            key = digest(identity)
+            before = read_json(folder / _RECORD)
+            is_same = before.get("identity") == key
+            is_finished = read_json(folder / "exit.json").get("code") == 0
+            if is_finished and is_same:
+                lock.release()
+                return None
+            if not is_same and not anyway and (is_finished or _has_checkpoints(folder)):
+                lines = "\n  ".join(differences(before.get("identity_of", {}), identity))
+                raise ConfigError(
+                    f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different "
+                    f"now:\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all "
+                    "the same with resume=anyway."
+                )
+            cut_half_line(folder / "metrics.jsonl")
+            (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none
+            run = cls(folder, before.get("attempt", 0) + 1, lock)
+            write_yaml(folder / "config.yaml", dict(settings))
+            run._write_record(key, identity)
         return run
 
     def _write_record(self, key: str, identity: Mapping[str, Any]) -> None:
@@ -113,18 +110,7 @@ class RunFolder:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one row to `metrics.jsonl`; it is on disk when this returns."""
-        line = json.dumps({"attempt": self.attempt, "time": round(time.time(), 3), **row}, ensure_ascii=False)
-        data = (line + "\n").encode()
-        path = self.path / "metrics.jsonl"
-        with path.open("ab", buffering=0) as file, disk_may_refuse(path, len(data)):
-            size = file.tell()
-            try:
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(size)  # or the next attempt would write on after half a line
-                raise
+        append_line(self.path / "metrics.jsonl", {"attempt": self.attempt, "time": round(time.time(), 3), **row})
 
     def finish(self, code: int, message: str) -> None:
         """Record how the run ended."""
@@ -135,9 +121,12 @@ class RunFolder:
                 raise
             print(error, file=sys.stderr)  # how the run ended matters more than that it could not be written
         finally:
-            if self.lock is not None:
-                os.close(self.lock)
-                self.lock = None
+            self.leave()
+
+    def leave(self) -> None:
+        """Let others take the folder; `finish` does so too."""
+        if self.lock is not None:
+            self.lock.release()
 
     @classmethod
     def record_refusal(cls, path: str, code: int, message: str) -> None:
@@ -149,7 +138,7 @@ class RunFolder:
         """
         folder, lock = _take(path)
         if read_json(folder / "exit.json").get("code") == 0:
-            os.close(lock)
+            lock.release()
         else:
             cls(folder, read_json(folder / _RECORD).get("attempt", 0), lock).finish(code, message)
 
@@ -201,27 +190,25 @@ def _has_checkpoints(folder: Path) -> bool:
     return any(folder.glob("checkpoints/checkpoint-*/manifest.json"))
 
 
-def _cut_half_line(path: Path) -> None:
-    """What a power cut left of a row; the next row must not be written behind it."""
-    if path.exists():
-        data = path.read_bytes()
-        os.truncate(path, data.rfind(b"\n") + 1)
-
-
-def _take(path: str) -> tuple[Path, int]:
-    """The folder, new or a run's, with its mark in place, and the descriptor of its lock."""
+def _take(path: str) -> tuple[Path, Lock]:
+    """The folder, new or a run's, with its mark in place, and its lock."""
     folder = Path(path)
     try:
         _must_be_ours(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
+        lock = Lock(folder / _LOCK)
+    except HeldError as error:
+        raise RefusedError(
+            f"{folder}: {error.holder} is writing into this folder; wait for it, or choose another output_dir"
+        ) from error
     except (FileExistsError, NotADirectoryError, PermissionError) as error:
         raise ConfigError(
             f"output_dir: {folder} must be a folder that a run can write into, but {error.filename}: {error.strerror}; "
             "choose another output_dir"
         ) from error
-    if not (folder / _RECORD).exists():
-        write_json(folder / _RECORD, _MARK)
+    with lock.released_on_error():
+        if not (folder / _RECORD).exists():
+            write_json(folder / _RECORD, _MARK)
     return folder, lock
 
 
@@ -254,25 +241,5 @@ def _is_somebodys(path: Path) -> bool:
     if path.is_dir() and not path.is_symlink():
         return any(inner.is_symlink() or not inner.is_dir() for inner in path.rglob("*"))
     if path.name == _LOCK and path.is_file():
-        return path.stat().st_size > 0 and not path.read_bytes().startswith(_OWNER.encode())
+        return not is_lock(path)
     return not path.name.startswith(f".{_RECORD}.")
-
-
-def _lock(folder: Path) -> int:
-    """A record lock: gone with its process however that ends, not inherited by children, seen across NFS clients."""
-    import fcntl  # not on Windows, where rows can be built all the same
-
-    number = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.lockf(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        owner = os.read(number, 1000).decode(errors="replace").strip() or "another process"
-        os.close(number)
-        raise RefusedError(
-            f"{folder}: {owner} is writing into this folder; wait for it, or choose another output_dir"
-        ) from error
-    owner = f"{_OWNER}{os.getpid()} on {socket.gethostname()}\n"
-    with disk_may_refuse(folder / _LOCK, len(owner)):
-        os.ftruncate(number, 0)
-        os.write(number, owner.encode())
-    return number

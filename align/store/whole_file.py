@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import secrets
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from align.errors import ConfigError, StorageError
+from align.store.disk import disk_may_refuse, sync_folder
+
+_LONGEST = 60
+"""Characters of a file's name that its draft repeats; with more, a name that the file system takes could give a draft
+that it does not (255 bytes, four a character)."""
 
 
 @contextmanager
@@ -23,22 +27,24 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
     Raises:
         StorageError: when the disk or the file system refuses.
     """
-    target = Path(os.path.realpath(path))
-    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with temporary.open("xb") as stream:
-                yield stream
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        Path(os.path.realpath(path)).parent.mkdir(parents=True, exist_ok=True)
+        with _draft(path) as stream:
+            yield stream
     except OSError as error:
         todo = "free some space" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "write to another folder"
         raise StorageError(f"{path}: cannot be written: {error.strerror or error}; {todo} and repeat") from error
-    _sync_folder(target.parent)
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a small file into a folder that is there; a link stays a link.
+
+    Raises:
+        StorageError: when the disk refuses, with the number of bytes; nothing has changed.
+        OSError: when something else is wrong, as that there is no such folder.
+    """
+    with disk_may_refuse(path, len(data)), _draft(path) as stream:
+        stream.write(data)
 
 
 def must_be_new(path: Path) -> None:
@@ -51,11 +57,17 @@ def must_be_new(path: Path) -> None:
         raise ConfigError(f"{path}: is there already; name another file")
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):  # the file is in place; some file systems cannot sync a folder
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+@contextmanager
+def _draft(path: Path) -> Iterator[BinaryIO]:
+    """A stream into `.NAME.….tmp`, which becomes `path` at the end, or is gone."""
+    target = Path(os.path.realpath(path))
+    draft = target.with_name(f".{target.name[:_LONGEST]}.{secrets.token_hex(4)}.tmp")
+    try:
+        with draft.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        draft.replace(target)
+    finally:
+        draft.unlink(missing_ok=True)
+    sync_folder(target.parent)

@@ -15,6 +15,7 @@ from align.data.rows.pair import PreferencePair
 from align.errors import DataError, RefusedError, StorageError
 from align.review.labels import Label, LabelFile, now, pair_key, read_labels
 from tests.review.making import pair
+from tests.store.limits import files_end_at
 
 KEYS = [pair_key(pair(number)) for number in range(5)]
 
@@ -90,6 +91,28 @@ def test_one_writer_at_a_time_even_within_a_process(tmp_path):
         file.add(label(0))
     with LabelFile(path) as file:
         assert list(file.labels) == [KEYS[0]]
+
+
+def test_a_label_for_which_there_is_no_room_is_undone_and_can_be_given_again(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    with LabelFile(path) as file:
+        file.add(label(0))
+        before = path.read_bytes()
+        with files_end_at(len(before) + 20), pytest.raises(StorageError, match="bytes were to be written"):
+            file.add(label(1))
+        assert path.read_bytes() == before and list(file.labels) == KEYS[:1]
+        file.add(label(1))
+    assert list(read_labels(path)) == KEYS[:2]
+
+
+def test_reading_the_labels_beside_an_open_review_does_not_let_a_second_one_in(tmp_path):
+    path = tmp_path / "labels.jsonl"
+    code = "import sys; from pathlib import Path; from align.review.labels import *; LabelFile(Path(sys.argv[1]))"
+    with LabelFile(path) as file:
+        file.add(label(0))
+        read_labels(path)
+        second = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True)
+    assert f"another review of this dataset is open (process {os.getpid()} on " in second.stderr
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")

@@ -186,3 +186,23 @@ def test_a_second_start_beside_the_first_is_refused_as_such(tmp_path):
     with pytest.raises(RefusedError, match=f"process {first.pid} on .* is writing into this folder"):
         open_run(tmp_path)
     first.communicate()
+
+
+def test_a_second_run_in_the_same_process_is_refused_and_the_first_keeps_its_folder(tmp_path):
+    run = open_run(tmp_path, beta=1)
+    for start in (lambda: open_run(tmp_path, beta=1), lambda: RunFolder.record_refusal(str(tmp_path), 2, "refused")):
+        with pytest.raises(RefusedError, match="this process is writing into this folder"):
+            start()
+    code = "import sys; from align.store.run_folder import RunFolder; RunFolder.open(sys.argv[1], {}, {})"
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    assert "RefusedError" in done.stderr and not (tmp_path / "exit.json").exists()
+    run.finish(0, "done")
+    assert open_run(tmp_path, beta=1) is None
+
+
+def test_a_start_that_fails_lets_go_of_the_folder_although_its_error_is_kept(tmp_path):
+    (tmp_path / "config.yaml").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError) as kept:
+        open_run(tmp_path)
+    RunFolder.record_refusal(str(tmp_path), 2, "refused")
+    assert read_json(tmp_path / "exit.json")["message"] == "refused" and kept.value

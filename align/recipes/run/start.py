@@ -97,7 +97,12 @@ def _open_folder(recipe: RunnableRecipe, identity: dict[str, Any]) -> RunFolder 
         )
         return own.attempt if own else None
 
-    attempt = ranks.first(take)
+    try:
+        attempt = ranks.first(take)
+    except BaseException:
+        if own is not None:
+            own.leave()  # another process was lost; what is recorded of that is written under the lock too
+        raise
     if attempt is None or ranks.is_first:
         return own
     if not (Path(settings.output_dir) / "run.json").is_file():

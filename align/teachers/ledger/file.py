@@ -47,6 +47,7 @@ def lock(path: Path) -> sqlite3.Connection:
     Raises:
         RefusedError: another process, or another part of this one, has it; the message says which.
     """
+    # Not `align.store.lock`, whose fcntl Windows lacks: rows can be built there.
     held = sqlite3.connect(
         path.with_name(path.name + ".lock"), timeout=0, isolation_level=None, check_same_thread=False
     )

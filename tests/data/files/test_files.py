@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from align.data.files.rows import checked_rows, read_prompts, read_rows, write_r
 from align.data.rows.pair import Demonstration, Dropped, Message, PreferencePair, Prompt, Row
 from align.errors import ConfigError, DataError, StorageError
 from tests.data.rows.test_pair import pairs, rows
+from tests.store.limits import files_end_at
 
 PAIR = PreferencePair(
     (Message("user", "你是谁？"),), (Message("assistant", "以实玛利。"),), (Message("assistant", "A bot."),), {"n": 1}
@@ -301,13 +301,8 @@ def endless() -> Iterator[Row]:
 def test_disk_that_refuses_leaves_the_old_file(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"rows.{suffix}"
     path.write_bytes(b"old")
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 13, limits[1]))
-    try:
-        with pytest.raises(StorageError, match="cannot be written: File too large"):
-            write_rows(path, endless())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with files_end_at(1 << 13), pytest.raises(StorageError, match="cannot be written: File too large"):
+        write_rows(path, endless())
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
