@@ -52,7 +52,7 @@ from align.teachers.ledger.ledger import Ledger as Ledger
 from align.teachers.local import LocalTeacher as LocalTeacher
 from align.teachers.scripted import ScriptedTeacher as ScriptedTeacher
 from align.teachers.settings import TeacherSettings as TeacherSettings
-from align.training.verify.run import Verification as Verification
-from align.training.verify.run import verify as verify
+from align.training.verify.finding import Verification as Verification
+from align.training.verify.verify import verify as verify
 
 __version__: str

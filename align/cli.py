@@ -204,7 +204,7 @@ def verify(
     def command() -> None:
         if compute not in ("float32", "bfloat16"):
             raise ConfigError(f"--compute must be float32 or bfloat16, but is {compute!r}")
-        from align.training.verify.run import verify as run_verification
+        from align.training.verify.verify import verify as run_verification
 
         run_verification(model, "float32" if compute == "float32" else "bfloat16")
 

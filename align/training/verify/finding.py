@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from align.training.step.verified import Machine
 
 
 @dataclass(frozen=True)
@@ -29,3 +34,20 @@ class Finding:
         unit = f" {self.unit}" if self.unit else ""
         verdict = "ok" if self.is_ok else "FAILED"
         return f"{verdict:<6}  {self.name}: {self.compared}: {self.found:.2g}{unit} ({bound} {self.allowed:.2g})"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `align verify` found; it failed nowhere."""
+
+    model: str
+    machine: Machine
+    compute: str
+    findings: tuple[Finding, ...]
+    unfit: str | None
+    """Why the tree does not fit the model, whose padded rows alone were verified; None where it fits."""
+    varlen: str
+    """The varlen kernel that ran, or why none did."""
+    seconds: float
+    record: Path | None
+    """None without a tree, which needs no record."""

@@ -1,4 +1,4 @@
-"""Verify: `align verify` proves on this machine, with its versions and a model, that losses and the tree are right.
+"""Run: every check of `align verify`, in the order of its lines.
 
 Each check prints a line. What passed is recorded (`align.training.step.verified`), and on CUDA a run takes the tree by
 itself only where such a record stands. Under two minutes: a few short rows, and of a large model its first layers.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,13 +19,13 @@ import align
 from align.errors import RefusedError
 from align.models.facts import attention_shape, unwrapped
 from align.models.load import load_model, load_tokenizer
-from align.models.resolve import EMBEDDED, resolve
+from align.models.resolve import resolve
 from align.training.step import verified as verify_record
 from align.training.step.tree_forward import score_trees, why_no_tree
 from align.training.step.verified import Machine
 from align.training.verify import model as verify_model
 from align.training.verify import routes as verify_routes
-from align.training.verify.finding import Finding
+from align.training.verify.finding import Finding, Verification
 from align.training.verify.losses import check_losses
 from align.training.verify.rows import Measured, Rows, by_tree, measure, padded, rows_of
 from align.tree.attention import Route
@@ -36,46 +36,15 @@ OFFSET = 3.0
 """Nats between the references of one completion and the next, so that each pair has a margin of its own."""
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What `align verify` found; it failed nowhere."""
-
-    model: str
-    machine: Machine
-    compute: str
-    findings: tuple[Finding, ...]
-    unfit: str | None
-    """Why the tree does not fit the model, whose padded rows alone were verified; None where it fits."""
-    varlen: str
-    """The varlen kernel that ran, or why none did."""
-    seconds: float
-    record: Path | None
-    """None without a tree, which needs no record."""
-
-
-def verify(
-    model: str = EMBEDDED,
-    compute: Literal["float32", "bfloat16"] = "bfloat16",
-    *,
-    routes: Mapping[str, Route] | None = None,
-    fault: Route = verify_routes.sees_sibling,
-    records: Path | None = None,
+def run_checks(
+    model: str,
+    compute: Literal["float32", "bfloat16"],
+    routes: Mapping[str, Route] | None,
+    fault: Route | None,
+    records: Path | None,
 ) -> Verification:
-    """Run every check, print a line for each, and record that all passed.
-
-    From then on this process multiplies float32 matrices as float32, and not as TF32.
-
-    Args:
-        model: any name that a recipe takes.
-        compute: arithmetic of the runs to come; float32 is checked with either.
-        routes: in place of those that this machine can run.
-        fault: what the comparison of routes must find fault with.
-        records: folder of the records; None: in the user's cache.
-
-    Raises:
-        RefusedError: a check failed; all have printed.
-        ConfigError: there is no such model or arithmetic.
-    """
+    """What `verify.verify` promises."""
+    fault = fault or verify_routes.sees_sibling
     began = time.monotonic()
     torch.set_float32_matmul_precision("highest")  # some images of NVIDIA's set TF32 for every process
     machine = Machine.of()

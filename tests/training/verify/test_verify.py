@@ -18,7 +18,7 @@ from align.training.verify import model as verify_model
 from align.training.verify.finding import Finding
 from align.training.verify.losses import AGAINST_REFERENCE, ONLY_ON_TRLS_PATH, WITHOUT_REFERENCE, check_losses
 from align.training.verify.routes import sees_sibling
-from align.training.verify.run import verify
+from align.training.verify.verify import verify
 from align.tree.dense import dense_attention
 from align.tree.grouped import grouped_attention
 from tests.training import trees
