@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -10,18 +9,17 @@ from align.data.corpus.corpus import Chunk, Corpus
 from align.data.corpus.speakers import Cast, Turn, joined
 from align.data.rows.message import quote
 from align.data.rows.pair import Dropped
+from align.text.model_json import whole_json
 from align.text.scripts import UNSPACED, WIDE_MARKS
 
 _MARKS = str.maketrans(dict.fromkeys("“”„‟«»「」『』〝〞＂", '"') | dict.fromkeys("‘’‚‛＇`´", "'"))
-_FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 _HAN = re.compile(f"[{WIDE_MARKS}{UNSPACED}]")
 
 
 def read_reply(reply: str) -> list[Any] | str:
     """The rows of a teacher's JSON, `{"lines": [{"speaker": …, "quote": …}]}` or the bare list; or what is wrong."""
-    fenced = _FENCE.fullmatch(reply)
     try:
-        value = json.loads(fenced[1] if fenced else reply)
+        value = whole_json(reply, fence="any")
     except ValueError as error:
         return f"{error}: {quote(reply)}"
     rows = value.get("lines") if isinstance(value, dict) else value
