@@ -22,6 +22,7 @@ from align.errors import ConfigError
 from align.rewards.base import refuse_without
 from align.rewards.reasoning import EVALUATED, make_check
 from align.settings.base import Location, did_you_mean
+from align.text.normal import without_case_and_blanks
 
 _OURS = {"seed": "give seed beside tasks", "size": "give num_tasks and num_heldout"}
 _DRAWS = 20
@@ -95,7 +96,7 @@ class ReasoningGymBuilder(TaskBuilder[ReasoningGymSettings]):
         found: dict[str, Task] = {}
         for index in range(num_wanted * _DRAWS):
             entry = dataset[index]
-            if (question := _plain(entry["question"])) not in found:
+            if (question := without_case_and_blanks(entry["question"])) not in found:
                 found[question] = self._task(name, parameters, entry)
             if len(found) == num_wanted:
                 return list(found.values())
@@ -154,10 +155,6 @@ def _dataset(name: str, parameters: dict[str, Any], seed: int, size: int) -> Any
 
 def _share(number: int, index: int, num_shares: int) -> int:
     return number // num_shares + (index < number % num_shares)
-
-
-def _plain(question: str) -> str:
-    return "".join(question.casefold().split())
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from align.errors import DataError
 from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
-from align.rewards.numeric_answer import TO_ASCII
+from align.text.normal import ascii_signs
 from align.text.scripts import HANGUL, UNSPACED, WIDE_MARKS
 
 _IS_MARKED = re.compile(r"\\boxed|(?<!\\)\$|\\\(|\\\[")
@@ -92,7 +92,7 @@ def marked_answer(gold: str) -> str:
 def _readable(text: str) -> str:
     """Full-width signs as ASCII, and a space between Chinese and what follows: math-verify wants a word to end before
     a number begins, and would find none in 答案是7。"""
-    return _BESIDE_CHINESE.sub(" ", text.translate(TO_ASCII))
+    return _BESIDE_CHINESE.sub(" ", ascii_signs(text))
 
 
 def make_check() -> Callable[[Any], float]:

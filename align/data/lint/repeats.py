@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from align.data.lint.duplicates import are_near, near_duplicates
-from align.data.lint.gates import Fault, normalised, side_text
+from align.data.lint.gates import Fault, side_text
 from align.data.lint.report import Finding
 from align.data.rows.pair import Demonstration, Group, Messages, PreferencePair, Prompt, Row
 from align.data.rows.task import Task
+from align.text.normal import normalised
 
 
 def mark_repeats(

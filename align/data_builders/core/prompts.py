@@ -9,6 +9,7 @@ from typing import Any
 from align.data.files.rows import read_prompts
 from align.data.rows.pair import Dropped, Message, Prompt
 from align.errors import DataError
+from align.text.normal import without_case_and_blanks
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,4 @@ def _read(source: Any) -> list[Prompt]:
 
 def _plain(prompt: Prompt) -> str:
     """A prompt's text without case and white space, to find the same question written twice."""
-    return " ".join(message.content for message in prompt.messages).casefold().replace(" ", "")
+    return without_case_and_blanks(" ".join(message.content for message in prompt.messages))
