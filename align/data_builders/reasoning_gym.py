@@ -23,6 +23,7 @@ from align.rewards.base import refuse_without
 from align.rewards.reasoning import EVALUATED, make_check
 from align.settings.base import Location, did_you_mean
 from align.text.normal import without_case_and_blanks
+from align.text.shorten import shorten
 
 _OURS = {"seed": "give seed beside tasks", "size": "give num_tasks and num_heldout"}
 _DRAWS = 20
@@ -114,8 +115,8 @@ class ReasoningGymBuilder(TaskBuilder[ReasoningGymSettings]):
         score = self._check((row, row["answer"])) if isinstance(row["answer"], str) else None
         if score != 1.0:
             raise ConfigError(
-                f"tasks.{name}: cannot be scored from a file: read back, its own answer {str(row['answer'])[:60]!r} "
-                f"scores {score} instead of 1; leave it out"
+                f"tasks.{name}: cannot be scored from a file: read back, its own answer "
+                f"{shorten(str(row['answer']), 60)!r} scores {score} instead of 1; leave it out"
             )
         question = (Message("user", entry["question"]),)
         return Task(self.settings.instruction.apply(question), {"answer": row["answer"], "entry": row})

@@ -7,6 +7,7 @@ from typing import Any
 from align.judges.base import JudgeError, Verdict, Winner
 from align.teachers.base import Completion
 from align.text.model_json import last_object
+from align.text.shorten import both_ends
 
 VERDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -49,5 +50,4 @@ def _storable(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    text, half = text.strip(), _LONGEST_QUOTE // 2
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} … {text[-half:]}")
+    return repr(both_ends(text.strip(), _LONGEST_QUOTE))

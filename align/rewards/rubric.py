@@ -20,6 +20,7 @@ from align.teachers.base import Completion, Teacher
 from align.teachers.settings import SamplingSettings, TeacherSettings
 from align.text.model_json import whole_json
 from align.text.quoted import block, mark_for
+from align.text.shorten import on_one_line
 
 UNREADABLE = "rubric_unreadable"
 """Reason of a row whose verdict could not be read."""
@@ -152,7 +153,7 @@ class Rubric:
 
     def _unreadable(self, completion: Completion, why: str) -> AnswerError:
         assert self._teacher is not None
-        said = " ".join(completion.text.split())[:160]
+        said = on_one_line(completion.text, 160)
         return AnswerError(UNREADABLE, f"the verdict of {self._teacher.name} cannot be read: {why}: {said!r}")
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from align.data.corpus.corpus import Chunk, Corpus
 from align.data.corpus.speakers import Cast, Turn
-from align.data.rows.message import quote
 from align.data.rows.pair import Dropped
 from align.text.model_json import whole_json
 from align.text.normal import one_line, one_line_with_offsets, plain_quotation_marks
 from align.text.scripts import UNSPACED, WIDE_MARKS
+from align.text.shorten import quote
 
 _HAN = re.compile(f"[{WIDE_MARKS}{UNSPACED}]")
 

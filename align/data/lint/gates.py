@@ -20,6 +20,7 @@ from align.data.rows.pair import Dropped, Messages, PreferencePair
 from align.settings.base import Settings
 from align.text.normal import normalised
 from align.text.scripts import HANGUL, LATIN, UNSPACED
+from align.text.shorten import on_one_line
 
 Language = Literal["auto", "en", "zh", "any"]
 
@@ -203,8 +204,7 @@ def _is_code(line: str) -> bool:
 
 
 def _start(text: str) -> str:
-    words = " ".join(text.split())
-    return repr(words if len(words) <= 60 else words[:59] + "…")
+    return repr(on_one_line(text, 60))
 
 
 _SCRIPTS = {

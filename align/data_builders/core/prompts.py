@@ -10,6 +10,7 @@ from align.data.files.rows import read_prompts
 from align.data.rows.pair import Dropped, Message, Prompt
 from align.errors import DataError
 from align.text.normal import without_case_and_blanks
+from align.text.shorten import shorten
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def unique_prompts(read: list[Prompt], heldout: list[Prompt]) -> PromptSet:
     if leaked:
         raise DataError(
             f"heldout: {len(leaked)} prompts also stand in prompts, so the comparison would test what was trained; "
-            f"the first is {leaked[0].messages[-1].content[:80]!r}. Remove them from one of the two."
+            f"the first is {shorten(leaked[0].messages[-1].content, 80)!r}. Remove them from one of the two."
         )
     return PromptSet(unique, kept_away, len(read) - len(unique))
 

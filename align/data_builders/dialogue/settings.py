@@ -13,6 +13,7 @@ from align.data_builders.core.settings import BuilderSettings
 from align.settings.base import Location
 from align.teachers.settings import SamplingSettings, TeacherSettings
 from align.text.normal import name_form
+from align.text.shorten import shorten
 
 _ONLY_WITH = {"tags": ("tags", "stage_direction"), "said": (), "reader": ("reader", "reading", "chunk_characters")}
 """How lines are found → the settings that mean something then alone."""
@@ -96,7 +97,7 @@ def _template_fault(template: str) -> str | None:
     try:
         template.format(character="", chapter="", scene="")
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        return f"it is {template[:60]!r} ({error}); write other braces twice"
+        return f"it is {shorten(template, 60)!r} ({error}); write other braces twice"
     return None
 
 
