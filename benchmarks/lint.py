@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from align.data.files.rows import write_rows
 from align.data.lint.duplicates import near_duplicates
 from align.data.lint.file import lint_file
-from align.data.lint.gates import normalised
 from align.data.rows.pair import Message, PreferencePair, Prompt
+from align.text.normal import normalised
 from tests.data.lint.made_texts import chinese, edited, english
 
 MAX_SECONDS = 60.0

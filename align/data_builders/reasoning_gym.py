@@ -22,6 +22,8 @@ from align.errors import ConfigError
 from align.rewards.base import refuse_without
 from align.rewards.reasoning import EVALUATED, make_check
 from align.settings.base import Location, did_you_mean
+from align.text.normal import without_case_and_blanks
+from align.text.shorten import shorten
 
 _OURS = {"seed": "give seed beside tasks", "size": "give num_tasks and num_heldout"}
 _DRAWS = 20
@@ -94,7 +96,7 @@ class ReasoningGymBuilder(TaskBuilder[ReasoningGymSettings]):
         found: dict[str, Task] = {}
         for index in range(num_wanted * _DRAWS):
             entry = dataset[index]
-            if (question := _plain(entry["question"])) not in found:
+            if (question := without_case_and_blanks(entry["question"])) not in found:
                 found[question] = self._task(name, parameters, entry)
             if len(found) == num_wanted:
                 return list(found.values())
@@ -112,8 +114,8 @@ class ReasoningGymBuilder(TaskBuilder[ReasoningGymSettings]):
         score = self._check((row, row["answer"])) if isinstance(row["answer"], str) else None
         if score != 1.0:
             raise ConfigError(
-                f"tasks.{name}: cannot be scored from a file: read back, its own answer {str(row['answer'])[:60]!r} "
-                f"scores {score} instead of 1; leave it out"
+                f"tasks.{name}: cannot be scored from a file: read back, its own answer "
+                f"{shorten(str(row['answer']), 60)!r} scores {score} instead of 1; leave it out"
             )
         question = (Message("user", entry["question"]),)
         return Task(self.settings.instruction.apply(question), {"answer": row["answer"], "entry": row})
@@ -153,10 +155,6 @@ def _dataset(name: str, parameters: dict[str, Any], seed: int, size: int) -> Any
 
 def _share(number: int, index: int, num_shares: int) -> int:
     return number // num_shares + (index < number % num_shares)
-
-
-def _plain(question: str) -> str:
-    return "".join(question.casefold().split())
 
 
 if __name__ == "__main__":

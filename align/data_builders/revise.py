@@ -24,13 +24,13 @@ from align.teachers.base import Teacher
 from align.teachers.ledger.ledger import Ledger
 from align.teachers.settings import SamplingSettings, TeacherSettings
 from align.text.quoted import block, mark_for
-from align.text.scripts import language_of
+from align.text.scripts import IDEOGRAPHS, language_of
 
 _MARK = re.compile("<<[0-9a-f]{16}")
 _SENTENCE_END = re.compile(r"(?<=[.:;。：；])\s*|\n+")
 _SHORTEST_ECHO = 12
 """Characters; a shorter passage may stand in an answer by chance."""
-_TOKEN = re.compile(r"[㐀-鿿]|\w+|\S")
+_TOKEN = re.compile(rf"[{IDEOGRAPHS}]|\w+|\S")
 
 
 class RevisionExample(BaseModel, extra="forbid"):

@@ -14,6 +14,7 @@ from rich.text import Text
 from align.evaluation.measures import NUM_CANDIDATES
 from align.evaluation.settings import CompareSettings
 from align.statistics import Estimate
+from align.text.shorten import on_one_line
 
 if TYPE_CHECKING:
     from align.evaluation.arms import Arm
@@ -109,7 +110,7 @@ def _print_worst(console: Console, result: Comparison) -> None:
         flags = [f"skill {score:g}" if score is not None else "not scored"]
         flags += [] if relevant[n] else ["does not belong to its prompt"]
         console.print(_indented(result.prompts[n].messages[-1].content, 2, "bold"))
-        console.print(_indented(" ".join(answers[n][0].text.split())[:300], 4))
+        console.print(_indented(on_one_line(answers[n][0].text, 300), 4))
         console.print(_indented(f"[{', '.join(flags)}]", 4, "dim"))
 
 

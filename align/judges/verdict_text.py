@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from align.judges.base import JudgeError, Verdict, Winner
 from align.teachers.base import Completion
+from align.text.model_json import last_object
+from align.text.shorten import both_ends
 
 VERDICT_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -32,7 +33,7 @@ def read_verdict(completion: Completion) -> Verdict:
             f"the answer must end by itself (stop), but its finish reason is {completion.finish_reason}; if that is "
             f"length, raise the judge's sampling.max_tokens. It wrote: {_quoted(completion.text)}"
         )
-    values = _last_object(completion.text)
+    values = last_object(completion.text)
     if values is None:
         raise JudgeError(f"the answer must end in a JSON object, but is {_quoted(completion.text)}")
     winner, reason = values.get("winner"), values.get("reason")
@@ -43,41 +44,10 @@ def read_verdict(completion: Completion) -> Verdict:
     return Verdict(_WINNERS[str(winner)], _storable(str(reason)), completion.key)
 
 
-def _last_object(text: str) -> dict[str, Any] | None:
-    """The outermost object that the text's last brace closes; None where there is none."""
-    end = text.rfind("}") + 1
-    if not end or "{" in text[end:]:
-        return None
-    decoder = json.JSONDecoder(object_pairs_hook=_without_repeats, parse_constant=_refuse)
-    start = text.find("{", 0, end)
-    while start != -1:
-        try:
-            values, stop = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
-            stop = -1
-        if stop == end:
-            return values if isinstance(values, dict) else None
-        start = text.find("{", max(start + 1, stop), end)
-    return None
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON readers keep the last of two equal names, which would hide a contradiction."""
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        raise ValueError("a name stands twice")
-    return values
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
 def _storable(text: str) -> str:
     """JSON can hold half a surrogate pair and NUL, which a row cannot."""
     return text.encode(errors="replace").decode().replace("\0", "?")
 
 
 def _quoted(text: str) -> str:
-    text, half = text.strip(), _LONGEST_QUOTE // 2
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:half]} … {text[-half:]}")
+    return repr(both_ends(text.strip(), _LONGEST_QUOTE))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from align.errors import ConfigError, DataError
+from align.text.shorten import shorten
 
 _MEMORY_BYTES = 4 * 1024**3
 """Address space of the child: a power tower in a completion would else take the memory of the training process."""
@@ -47,7 +48,7 @@ def _reply(check: Callable[[Any], float | None], request: Any) -> dict[str, Any]
     except (ConfigError, DataError) as error:
         return {"stop": [type(error).__name__, str(error)]}
     except Exception as error:
-        return {"problem": f"{type(error).__name__}: {error}"[:300]}
+        return {"problem": shorten(f"{type(error).__name__}: {error}", 300)}
 
 
 def _limit_memory() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError
 from align.rewards.base import completion_text, refuse_without
-
-_FENCED = re.compile(r"```json[ \t]*\n(?P<inner>.*?)\n?```", re.DOTALL)
+from align.text.model_json import Fence, whole_json
 
 
 class Matches:
@@ -98,7 +95,7 @@ class JsonSchema:
         except SchemaError as error:
             raise ConfigError(f"JsonSchema: {file or 'schema'} must be a JSON Schema, but: {error.message}") from error
         self._validator = kind(read, registry=Registry())
-        self.fenced = fenced
+        self._fence: Fence = "named" if fenced else "none"
 
     def __call__(self, prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         """One score a completion, 0.0 or 1.0.
@@ -106,43 +103,21 @@ class JsonSchema:
         Raises:
             ConfigError: the schema refers to a place that is not inside it.
         """
-        return [self._score(completion_text(completion).strip()) for completion in completions]
+        return [self._score(completion_text(completion)) for completion in completions]
 
     def _score(self, text: str) -> float:
         from referencing.exceptions import Unresolvable
 
-        found = _FENCED.fullmatch(text) if self.fenced else None
         try:
-            value = strict_json(found["inner"] if found else text)
-            return float(self._validator.is_valid(value))
-        except (ValueError, RecursionError):  # no JSON, or nested deeper than anything can read
+            return float(self._validator.is_valid(whole_json(text, self._fence)))
+        except (ValueError, RecursionError):  # no JSON, or nested deeper than the schema can follow
             return 0.0
         except Unresolvable as error:
             raise ConfigError(f"JsonSchema: every $ref must lead to a place inside the schema, but: {error}") from error
 
 
-def strict_json(text: str) -> Any:
-    """The one JSON value that a text is.
-
-    Raises:
-        ValueError: it is not JSON, holds NaN or infinity, or an object has a name twice.
-        RecursionError: it is nested too deep.
-    """
-
-    def refuse(constant: str) -> None:
-        raise ValueError(f"{constant} is not JSON")
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        values = dict(pairs)
-        if len(values) < len(pairs):
-            raise ValueError("an object has the same name twice")
-        return values
-
-    return json.loads(text, parse_constant=refuse, object_pairs_hook=once)
-
-
 def _read_schema(file: str) -> Any:
     try:
-        return strict_json(Path(file).read_text(encoding="utf-8"))
+        return whole_json(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"JsonSchema: file must be a JSON file, but {file}: {error}") from error

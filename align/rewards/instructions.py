@@ -14,6 +14,7 @@ from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
 from align.settings.base import did_you_mean
+from align.text.shorten import shorten
 
 _SCORES = {
     ("strict", False): "binary_strict",
@@ -111,7 +112,7 @@ def _refuse_incomplete(names: Any, arguments: Any, registry: Mapping[str, Any]) 
     if not is_whole or not names:
         raise DataError(
             "instruction_id_list and kwargs must be lists of the same length, at least one, but are "
-            f"{str(names)[:80]} and {str(arguments)[:80]}"
+            f"{shorten(str(names), 80)} and {shorten(str(arguments), 80)}"
         )
     for name, given in zip(names, arguments, strict=True):
         if name not in registry:
@@ -125,4 +126,4 @@ def _refuse_incomplete(names: Any, arguments: Any, registry: Mapping[str, Any]) 
 def _resource(text: str) -> str:
     """The command in NLTK's message, which is a page long."""
     found = [line.strip(" >") for line in text.splitlines() if "nltk.download(" in line]
-    return f' run python -c "import nltk; {found[0]}"' if found else f" {text[:200]}"
+    return f' run python -c "import nltk; {found[0]}"' if found else f" {shorten(text, 200)}"

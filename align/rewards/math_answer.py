@@ -13,8 +13,9 @@ from align.errors import DataError
 from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
-from align.rewards.numeric_answer import TO_ASCII
+from align.text.normal import ascii_signs
 from align.text.scripts import HANGUL, UNSPACED, WIDE_MARKS
+from align.text.shorten import shorten
 
 _IS_MARKED = re.compile(r"\\boxed|(?<!\\)\$|\\\(|\\\[")
 _SPOKEN = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
@@ -83,7 +84,8 @@ def marked_answer(gold: str) -> str:
         return text
     if _WORD.search(_SPOKEN.sub(" ", text)):
         raise DataError(
-            f"a gold answer must be a number, a formula, or text that marks its answer, but is {gold[:80]!r}; write "
+            "a gold answer must be a number, a formula, or text that marks its answer, but is "
+            f"{shorten(gold, 80)!r}; write "
             "\\boxed{…} around the answer, \\text{…} around words that belong to it, or null where there is none"
         )
     return f"\\boxed{{{text}}}"
@@ -92,7 +94,7 @@ def marked_answer(gold: str) -> str:
 def _readable(text: str) -> str:
     """Full-width signs as ASCII, and a space between Chinese and what follows: math-verify wants a word to end before
     a number begins, and would find none in 答案是7。"""
-    return _BESIDE_CHINESE.sub(" ", text.translate(TO_ASCII))
+    return _BESIDE_CHINESE.sub(" ", ascii_signs(text))
 
 
 def make_check() -> Callable[[Any], float]:
@@ -107,7 +109,7 @@ def make_check() -> Callable[[Any], float]:
         gold, text = request
         expected = parse(gold, parsing_timeout=None)
         if not expected:
-            raise DataError(f"a gold answer must be readable as mathematics, but is {gold[:80]!r}; correct it")
+            raise DataError(f"a gold answer must be readable as mathematics, but is {shorten(gold, 80)!r}; correct it")
         found = parse(text, parsing_timeout=None)
         return float(bool(found) and verify(expected, found, timeout_seconds=None, raise_on_error=True))
 

@@ -8,11 +8,8 @@ from typing import Any
 
 from align.errors import DataError
 from align.rewards.base import completion_text
+from align.text.normal import ascii_signs
 
-TO_ASCII: dict[int, int | str] = {
-    **{code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)},  # full-width digits and signs
-    0x2212: "-",  # minus sign
-}
 _LATEX = {"{,}": ",", "\\!": "", "\\,": "", "\\$": "$"}
 _FRACTION = re.compile(r"([0-9]{0,300})\s*\\[dt]?frac\s*\{?\s*([0-9]{1,300})\s*\}?\s*\{?\s*([0-9]{1,300})\s*\}?")
 _NUMBER = re.compile(
@@ -71,7 +68,7 @@ class NumericAnswer:
 
 def last_number(text: str) -> Fraction | None:
     """The number that a text ends in, as `NumericAnswer` reads it; None when there is none."""
-    text = text.translate(TO_ASCII)
+    text = ascii_signs(text)
     text = _boxed(text) or text.rpartition("####")[2]
     for written, plain in _LATEX.items():
         text = text.replace(written, plain)

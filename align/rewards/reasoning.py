@@ -16,6 +16,7 @@ from align.errors import DataError
 from align.rewards.base import column as column_of
 from align.rewards.base import completion_text, refuse_without
 from align.rewards.child import ChildChecker
+from align.text.shorten import shorten
 
 EVALUATED = (
     *("binary_matrix", "countdown", "intermediate_integration", "n_queens", "polynomial_multiplication", "puzzle24"),
@@ -62,7 +63,7 @@ class ReasoningGym:
             return value
         raise DataError(
             f"{self.column} must be an entry as ReasoningGymBuilder writes it, with task, parameters, question, answer "
-            f"and metadata, but is {str(value)[:80]!r}"
+            f"and metadata, but is {shorten(str(value), 80)!r}"
         )
 
 

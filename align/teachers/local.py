@@ -29,6 +29,7 @@ from align.models.resolve import resolve
 from align.models.scoring import render_prompt
 from align.teachers.base import Completion, Sampling
 from align.teachers.reasoning import OPEN, split_reasoning
+from align.text.shorten import shorten
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -109,8 +110,9 @@ class _ModelVoice:
         if self._context is not None and len(prompt_ids) + sampling.max_tokens > self._context:
             raise AnswerError(
                 "prompt_too_long",
-                f"prompt {prompt[:80]!r}…: prompt and max_tokens must fit into the model's context of {self._context} "
-                f"tokens, but are {len(prompt_ids)} + {sampling.max_tokens}; shorten the prompt or lower max_tokens",
+                f"prompt {shorten(prompt, 80)!r}: prompt and max_tokens must fit into the model's context of "
+                f"{self._context} tokens, but are {len(prompt_ids)} + {sampling.max_tokens}; shorten the prompt or "
+                "lower max_tokens",
             )
         return Row(
             prompt_ids=prompt_ids,

@@ -6,13 +6,14 @@ import re
 from collections.abc import Sequence
 
 from align.data.rows.message import Message
+from align.text.scripts import HANGUL, UNSPACED
 
 _TEMPLATE_TOKENS = 16
 """At most, around a message: role, separators."""
 _PREAMBLE_TOKENS = 64
 """At most, once a prompt: a default system prompt such as Qwen2.5's (20 tokens), the start of the answer."""
 _SPACED_WORD = re.compile(r"[A-Za-zÀ-ɏͰ-ӿ]+|\d{1,3}")
-_UNSPACED = re.compile(r"[぀-ヿ㐀-鿿가-힯]")
+_UNSPACED = re.compile(f"[{UNSPACED}{HANGUL}]")
 _TOKENS_PER_UNSPACED = 0.4
 """DeepSeek counts 0.6 (https://api-docs.deepseek.com/quick_start/token_usage); common phrases take less."""
 

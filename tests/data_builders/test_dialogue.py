@@ -192,7 +192,9 @@ def test_a_higher_limit_keeps_what_a_lower_one_had(tmp_path):
         (["chapter_heading='('"], "chapter_heading must be a regular expression"),
         (["stage_direction='('"], "stage_direction must be a regular expression"),
         (["aliases={Ann: [A], Al: [A]}"], "'A' must belong to one name"),
+        (["aliases={Ann: [A], Al: ['a.']}"], "'a.' must belong to one name"),
         (["aliases={Anna: [Ann]}"], "character must be the name 'Anna'"),
+        (["character='Ann.'", "aliases={Ann: []}"], "character must be the name 'Ann'"),
         (["prompts=[x]"], "prompts must be None"),
     ],
 )

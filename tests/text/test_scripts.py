@@ -40,6 +40,6 @@ def test_the_language_of_a_text(text, language):
 
 def test_ranges_of_characters_are_written_down_in_one_place():
     """A second list of Chinese characters would leave out what the first has, or the other way round."""
-    ranges = re.compile(r"u(?:3040|3041|3400|4e00|f900|ac00|00020000)-", re.IGNORECASE)
+    ranges = re.compile(r"u(?:3040|3041|3400|4e00|f900|ac00|00020000)-|[぀ぁ㐀一가]-", re.IGNORECASE)
     there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if ranges.search(path.read_text("utf-8"))}
     assert there == {"text/scripts.py"}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from align.errors import ConfigError, DataError, StorageError
+from align.text.normal import plain_blanks
 
 _NUMBER = r"(?:[IVXLC]+|\d+)"
 _ENDS = r"(?:[\s.:：、．—–-].{0,60})?$"
@@ -136,18 +137,12 @@ def read_corpus(source: str) -> Corpus:
     except OSError as error:
         raise StorageError(f"{source}: cannot be read: {error.strerror or error}") from error
     text, encoding = _decoded(data, source)
-    text = normalised(_from_json(text, source) if path.suffix == ".json" else text)
+    text = plain_blanks(_from_json(text, source) if path.suffix == ".json" else text)
     if "\0" in text:
         raise DataError(f"{source}: must be plain text, but holds NUL; save it as UTF-8 text")
     if not text.strip():
         raise DataError(f"{source}: must hold text, but is empty")
     return Corpus(path.name, text, encoding, hashlib.sha256(data).hexdigest())
-
-
-def normalised(text: str) -> str:
-    """LF line ends, a form feed as a line end, full-width and no-break spaces as ordinary ones, no BOM."""
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").replace("\f", "\n")
-    return text.translate({0x3000: " ", 0xA0: " "})
 
 
 def _title(line: str) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal
 
 from align.data.corpus.corpus import Corpus, Scene
-from align.data.corpus.speakers import Cast, Turn, joined
+from align.data.corpus.speakers import Cast, Turn
+from align.text.normal import one_line
 
 TagStyle = Literal["own_line", "colon"]
 """`own_line`: the name alone on a line behind a blank one. `colon`: the name and a colon before the words."""
@@ -53,10 +54,10 @@ def _speech(corpus: Corpus, span: tuple[int, int], direction: str, speaker: str,
         yield from _directions(corpus, start, end, direction)
         return
     yield from _directions(corpus, start, first, direction)
-    yield Turn(speaker, joined(words), first, last, problem=problem)
+    yield Turn(speaker, one_line(words), first, last, problem=problem)
     yield from _directions(corpus, first, end, direction)
 
 
 def _directions(corpus: Corpus, start: int, end: int, direction: str) -> Iterator[Turn]:
     for match in re.finditer(direction, corpus.text[start:end]):
-        yield Turn(None, joined(match.group()), start + match.start(), start + match.end(), is_direction=True)
+        yield Turn(None, one_line(match.group()), start + match.start(), start + match.end(), is_direction=True)

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from align.data.corpus.corpus import Chunk, Corpus
-from align.data.corpus.speakers import Cast, Turn, joined
-from align.data.rows.message import quote
+from align.data.corpus.speakers import Cast, Turn
 from align.data.rows.pair import Dropped
+from align.text.model_json import whole_json
+from align.text.normal import one_line, one_line_with_offsets, plain_quotation_marks
 from align.text.scripts import UNSPACED, WIDE_MARKS
+from align.text.shorten import quote
 
-_MARKS = str.maketrans(dict.fromkeys("“”„‟«»「」『』〝〞＂", '"') | dict.fromkeys("‘’‚‛＇`´", "'"))
-_FENCE = re.compile(r"\s*```(?:json)?\s*(.*?)\s*```\s*", re.DOTALL)
 _HAN = re.compile(f"[{WIDE_MARKS}{UNSPACED}]")
 
 
 def read_reply(reply: str) -> list[Any] | str:
     """The rows of a teacher's JSON, `{"lines": [{"speaker": …, "quote": …}]}` or the bare list; or what is wrong."""
-    fenced = _FENCE.fullmatch(reply)
     try:
-        value = json.loads(fenced[1] if fenced else reply)
+        value = whole_json(reply, fence="any")
     except ValueError as error:
         return f"{error}: {quote(reply)}"
     rows = value.get("lines") if isinstance(value, dict) else value
@@ -67,7 +65,7 @@ def checked_turns(corpus: Corpus, chunk: Chunk, rows: list[Any], cast: Cast) -> 
                 dropped.append(Dropped("speaker_not_in_chunk", detail))
             speakers[span] = name if name in here else None
     turns = (
-        Turn(name, joined(corpus.text[start:end]), start, end)
+        Turn(name, one_line(corpus.text[start:end]), start, end)
         for (first, behind), name in speakers.items()
         for start, end in [(chunk.start + offsets[first], chunk.start + offsets[behind - 1] + 1)]
     )
@@ -94,12 +92,5 @@ def _without_outer_marks(words: str) -> str:
 
 def _plain(text: str) -> tuple[str, list[int]]:
     """The text with one space for white space, none beside Chinese, plain quotation marks; and each one's offset."""
-    letters: list[str] = []
-    offsets: list[int] = []
-    for match in re.finditer(r"\s+|\S", text):
-        is_space = match.group().isspace()
-        around = text[max(0, match.start() - 1) : match.start()] + text[match.end() : match.end() + 1]
-        if not (is_space and _HAN.search(around)):
-            letters.append(" " if is_space else match.group().translate(_MARKS))
-            offsets.append(match.start())
-    return "".join(letters), offsets
+    line, offsets = one_line_with_offsets(text)
+    return plain_quotation_marks(line), offsets

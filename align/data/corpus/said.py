@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from align.data.corpus.corpus import Corpus, Scene
-from align.data.corpus.speakers import Cast, Turn, joined
+from align.data.corpus.speakers import Cast, Turn
+from align.text.normal import one_line
 
 _QUOTED = re.compile("「[^「」]*」?|“[^“”]*”?")
 _CLAUSE = re.compile(r"[^。！？；，,;!?：:」』”’》\s]*[：:，,]?\s*\Z")
@@ -43,7 +44,7 @@ def _turns(corpus: Corpus, scene: Scene, cast: Cast, says: re.Pattern[str]) -> I
         if words.strip():
             yield Turn(
                 speaker=cast.name(said["name"]) if said else None,
-                text=joined(words),
+                text=one_line(words),
                 start=scene.start + quoted.start() + 1,
                 end=scene.start + quoted.end() - is_closed,
                 problem="" if is_closed else "quote_not_closed",

@@ -6,11 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from align.text.scripts import UNSPACED, WIDE_MARKS
+from align.text.normal import name_form
 
 _AND = re.compile(r"\s+and\s+|\s*&\s*|[、和與与]")
-_WIDE = WIDE_MARKS + UNSPACED
-_BLANK_BESIDE_WIDE = re.compile(f"(?<=[{_WIDE}]) | (?=[{_WIDE}])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,7 @@ class Cast:
     """Names and their variants in the text, such as Hamlet: Ham."""
 
     def __init__(self, aliases: Mapping[str, Sequence[str]]) -> None:
-        self._names = {_plain(variant): name for name, variants in aliases.items() for variant in (name, *variants)}
+        self._names = {name_form(variant): name for name, variants in aliases.items() for variant in (name, *variants)}
         self.variants = sorted({one for name, variants in aliases.items() for one in (name, *variants)}, key=_longest)
         """All names and variants, the longest first."""
         self.described = [f"{name} ({', '.join(others)})" if others else name for name, others in aliases.items()]
@@ -41,22 +39,13 @@ class Cast:
 
     def name(self, variant: str) -> str | None:
         """The name behind a variant (case and a full stop behind it do not matter), or None."""
-        return self._names.get(_plain(variant))
+        return self._names.get(name_form(variant))
 
     def names(self, tag: str) -> list[str]:
         """Those who speak together under a tag such as `Hor. and Mar.`; an unknown one stays as it is written."""
         whole = self.name(tag)
         parts = [whole] if whole else [part for part in _AND.split(tag) if part.strip()]
         return [self.name(part) or part.strip(" .:：") for part in parts]
-
-
-def joined(text: str) -> str:
-    """The words on one line: line ends of a printed page mean nothing, and no space stands between Chinese words."""
-    return _BLANK_BESIDE_WIDE.sub("", " ".join(text.split()))
-
-
-def _plain(variant: str) -> str:
-    return " ".join(variant.split()).strip(" .:：").casefold()
 
 
 def _longest(variant: str) -> tuple[int, str]:

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 from align.data.files.jsonl import json_bytes
 from align.data.rows.json_object import DECODER
-from align.data.rows.message import RowError, quote
+from align.data.rows.message import RowError
 from align.errors import DataError
+from align.text.shorten import quote
 
 _BLOCK = 1 << 20
 """Bytes that are read at a time."""

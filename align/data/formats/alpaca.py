@@ -23,8 +23,9 @@ from align.data.formats.base import (
     with_system,
 )
 from align.data.rows.labelled import LabelledCompletion
-from align.data.rows.message import Message, Messages, RowError, quote
+from align.data.rows.message import Message, Messages, RowError
 from align.data.rows.pair import Demonstration, PreferencePair
+from align.text.shorten import quote
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 
 from align.data.rows.json_object import json_object
 from align.data.rows.labelled import LabelledCompletion
-from align.data.rows.message import Message, Messages, RowError, listed, quote, read_messages
+from align.data.rows.message import Message, Messages, RowError, listed, read_messages
 from align.data.rows.pair import Demonstration, PreferencePair
+from align.text.shorten import quote
 
 Example = PreferencePair | Demonstration | LabelledCompletion
 """What a row of any format holds."""

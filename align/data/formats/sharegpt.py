@@ -23,8 +23,9 @@ from align.data.formats.base import (
     with_system,
 )
 from align.data.rows.labelled import LabelledCompletion
-from align.data.rows.message import Message, Messages, RowError, listed, quote, read_each
+from align.data.rows.message import Message, Messages, RowError, listed, read_each
 from align.data.rows.pair import Demonstration, PreferencePair
+from align.text.shorten import quote
 
 ROLES = {
     **{"human": "user", "gpt": "assistant", "observation": "tool", "system": "system"},

@@ -23,8 +23,9 @@ from align.data.formats.base import (
     text_or_messages,
 )
 from align.data.rows.labelled import LabelledCompletion
-from align.data.rows.message import Messages, RowError, as_dicts, quote, read_messages
+from align.data.rows.message import Messages, RowError, as_dicts, read_messages
 from align.data.rows.pair import Demonstration, PreferencePair
+from align.text.shorten import quote
 
 
 class SwiftFormat(Format):

@@ -43,7 +43,7 @@ def near_duplicates(texts: Sequence[str], near: float = NEAR) -> list[Match]:
     A text with very many near ones is compared with the first and the closest sixteen before it, not with all.
 
     Args:
-        texts: as `normalised` (align/data/lint/gates.py) makes them; an empty one is near nothing.
+        texts: as `normalised` (align/text/normal.py) makes them; an empty one is near nothing.
         near: Jaccard from which long texts are near; short ones need more (`NEAR_IF_SHORT`).
     """
     groups: dict[str, list[int]] = {}

@@ -18,7 +18,9 @@ from pydantic import Field
 from align.data.lint.refusals import refusing_opening
 from align.data.rows.pair import Dropped, Messages, PreferencePair
 from align.settings.base import Settings
-from align.text.scripts import HANGUL, LATIN, UNSPACED, without_blanks_beside_unspaced
+from align.text.normal import normalised
+from align.text.scripts import HANGUL, LATIN, UNSPACED
+from align.text.shorten import on_one_line
 
 Language = Literal["auto", "en", "zh", "any"]
 
@@ -162,15 +164,6 @@ def too_long(text: str, max_chars: int | None, max_words: int | None) -> Fault |
     return None
 
 
-def normalised(text: str) -> str:
-    """The text without what carries no sense: case, width, kind of spaces, and punctuation outside numbers."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text).translate(_HALF_WIDTH)
-    text = text.casefold().replace("'", "").replace("’", "").replace("‘", "")
-    text = " ".join(_PUNCTUATION.sub(" ", text).split())
-    return text if text.isascii() else without_blanks_beside_unspaced(text)
-
-
 def _scripts_of(prompt: Messages) -> set[str]:
     """The scripts an answer may be in: the main one of the last user turn, and any other with three words in it."""
     last_turn = _last_turn(prompt)
@@ -211,8 +204,7 @@ def _is_code(line: str) -> bool:
 
 
 def _start(text: str) -> str:
-    words = " ".join(text.split())
-    return repr(words if len(words) <= 60 else words[:59] + "…")
+    return repr(on_one_line(text, 60))
 
 
 _SCRIPTS = {
@@ -244,7 +236,3 @@ _NAMES_A_LANGUAGE = re.compile(
     r"japanese|korean|mandarin|portuguese|russian|spanish)\b",
     re.IGNORECASE,
 )
-
-_HALF_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
-_PUNCTUATION = re.compile(r"[.,:;?\"。、·…—–“”「」《》\u200b\ufeff!](?:(?<=[.,:])(?!\d)|(?<=!)(?![=\w])|(?<=[^.,:!]))")
-"""What carries no sense. 1.5, 3:4 and != stay as they are; so do signs that calculate or mark."""

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from align.data.lint.gates import Fault, normalised
+from align.data.lint.gates import Fault
 from align.data.rows.instruction import Instruction
+from align.text.normal import normalised
 from align.text.scripts import UNSPACED
 
 NUM_WORDS = 8

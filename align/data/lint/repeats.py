@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from align.data.lint.duplicates import are_near, near_duplicates
-from align.data.lint.gates import Fault, normalised, side_text
+from align.data.lint.gates import Fault, side_text
 from align.data.lint.report import Finding
 from align.data.rows.pair import Demonstration, Group, Messages, PreferencePair, Prompt, Row
 from align.data.rows.task import Task
+from align.text.normal import normalised
+from align.text.shorten import shorten
 
 
 def mark_repeats(
@@ -30,7 +32,7 @@ def mark_repeats(
         elif first < len(others) <= second and faults[index] is None:
             name, number, text = others[first]
             how = "the prompt" if alike == 1 else f"a prompt {alike:.2f} alike"
-            faults[index] = Fault("in_other_file", f"{name} has {how}, its row {number + 1}: {text[:60]!r}")
+            faults[index] = Fault("in_other_file", f"{name} has {how}, its row {number + 1}: {shorten(text, 60)!r}")
     num_prompts = len({second for _, second, _ in own})
     for first, second, is_equal in _same_rows(rows, prompts, own, near):
         if faults[first] is None and faults[second] is None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pydantic import Field
 
 from align.data.lint.duplicates import NEAR, NEAR_IF_SHORT, similarity
-from align.data.lint.gates import Fault, GateSettings, apply_gates, normalised, side_fault, side_text
+from align.data.lint.gates import Fault, GateSettings, apply_gates, side_fault, side_text
 from align.data.lint.leaks import Passages
 from align.data.lint.openings import telling_openings
 from align.data.lint.repeats import mark_repeats, prompt_text
@@ -21,6 +21,7 @@ from align.data.rows.instruction import Instruction
 from align.data.rows.margin import margin, section
 from align.data.rows.pair import Demonstration, Dropped, Group, PreferencePair, Row
 from align.settings.base import Settings
+from align.text.normal import normalised
 
 
 class LintSettings(Settings):

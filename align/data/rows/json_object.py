@@ -8,6 +8,7 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from align.data.rows.message import RowError
+from align.text.shorten import shorten
 
 
 def json_object(text: str) -> dict[str, Any] | RowError:
@@ -32,7 +33,7 @@ def json_object(text: str) -> dict[str, Any] | RowError:
         return RowError(f"a row must be JSON that Python can read, but: {error}", "not_json")
     if isinstance(value, dict):
         return value
-    return RowError(f"a row must be a JSON object, but is {text.strip()[:60]}", "not_an_object")
+    return RowError(f"a row must be a JSON object, but is {shorten(text.strip(), 60)}", "not_an_object")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

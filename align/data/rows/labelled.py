@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from align.data.rows.message import Messages, RowError, quote
+from align.data.rows.message import Messages, RowError
 from align.data.rows.pair import PreferencePair, Row
 from align.data.rows.valid import check_answer, check_meta, check_prompt
+from align.text.shorten import quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from align.text.shorten import quote
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -118,17 +119,6 @@ def listed(names: Iterable[object]) -> str:
     return ", ".join(str(name) if str(name).isidentifier() else quote(name) for name in names) or "nothing"
 
 
-def quote(value: object) -> str:
-    """The value as a person may read it in an error: a start of it, and nothing that a terminal cannot show."""
-    text = _SHORT.repr(value)
-    return text if text.isprintable() else ascii(text)
-
-
 _PARTS = ("role", "content")
 
 _ROLES_ELSEWHERE = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "function": "tool"}
-
-_SHORT = reprlib.Repr()
-_SHORT.maxstring = _SHORT.maxother = 60
-_SHORT.maxlevel = 3
-_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 2

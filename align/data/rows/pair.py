@@ -23,7 +23,6 @@ from align.data.rows.message import (
     RowError,
     as_dicts,
     check_text,
-    quote,
     read_each,
     read_messages,
 )
@@ -36,6 +35,7 @@ from align.data.rows.valid import (
     check_sides_differ,
     is_finite,
 )
+from align.text.shorten import quote
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on

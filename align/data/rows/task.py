@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from align.data.rows.message import Messages, RowError, as_dicts, listed, quote, read_messages
+from align.data.rows.message import Messages, RowError, as_dicts, listed, read_messages
 from align.data.rows.pair import Row
 from align.data.rows.valid import check_prompt
+from align.text.shorten import quote
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on

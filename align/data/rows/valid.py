@@ -12,7 +12,8 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 
-from align.data.rows.message import Message, Messages, RowError, listed, quote
+from align.data.rows.message import Message, Messages, RowError, listed
+from align.text.shorten import quote
 
 
 def check_columns(values: object, kind: str, required: tuple[str, ...], optional: tuple[str, ...]) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 from align.data.files.rows import read_prompts
 from align.data.rows.pair import Dropped, Message, Prompt
 from align.errors import DataError
+from align.text.normal import without_case_and_blanks
+from align.text.shorten import shorten
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ def unique_prompts(read: list[Prompt], heldout: list[Prompt]) -> PromptSet:
     if leaked:
         raise DataError(
             f"heldout: {len(leaked)} prompts also stand in prompts, so the comparison would test what was trained; "
-            f"the first is {leaked[0].messages[-1].content[:80]!r}. Remove them from one of the two."
+            f"the first is {shorten(leaked[0].messages[-1].content, 80)!r}. Remove them from one of the two."
         )
     return PromptSet(unique, kept_away, len(read) - len(unique))
 
@@ -67,4 +69,4 @@ def _read(source: Any) -> list[Prompt]:
 
 def _plain(prompt: Prompt) -> str:
     """A prompt's text without case and white space, to find the same question written twice."""
-    return " ".join(message.content for message in prompt.messages).casefold().replace(" ", "")
+    return without_case_and_blanks(" ".join(message.content for message in prompt.messages))

@@ -12,6 +12,7 @@ from align.data.lint.rules import LintSettings
 from align.judges.settings import JudgeSettings
 from align.settings.base import Settings
 from align.settings.dotted import UseSettings
+from align.text.shorten import shorten
 
 
 def _check_source(value: Any) -> Any:
@@ -23,7 +24,7 @@ def _check_source(value: Any) -> Any:
             continue
         raise ValueError(
             "must be a file (.jsonl or .txt), a list of questions, or topics with a list of questions each; "
-            f"is {str(value)[:80]!r}"
+            f"is {shorten(str(value), 80)!r}"
         )
     return value
 

@@ -12,6 +12,7 @@ from align.data.corpus.speakers import Cast, Turn
 from align.data.rows.pair import Dropped, Message
 from align.errors import AnswerError
 from align.teachers.base import Sampling, Teacher
+from align.text.quoted import without_turns
 
 _TASK = """\
 Find every direct speech in the text. Answer with JSON only, in the order of the text:
@@ -38,7 +39,7 @@ async def _read_chunk(
     corpus: Corpus, chunk: Chunk, cast: Cast, reader: Teacher, sampling: Sampling
 ) -> Sequence[Turn | Dropped]:
     task = Message("system", _TASK.format(names="; ".join(cast.described)))
-    text = Message("user", corpus.text[chunk.start : chunk.end])
+    text = Message("user", without_turns(corpus.text[chunk.start : chunk.end]))
     where = {
         "chapter": chunk.scene.chapter,
         "start": chunk.start,

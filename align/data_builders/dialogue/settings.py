@@ -12,6 +12,8 @@ from align.data.corpus.play import STAGE_DIRECTION, TagStyle
 from align.data_builders.core.settings import BuilderSettings
 from align.settings.base import Location
 from align.teachers.settings import SamplingSettings, TeacherSettings
+from align.text.normal import name_form
+from align.text.shorten import shorten
 
 _ONLY_WITH = {"tags": ("tags", "stage_direction"), "said": (), "reader": ("reader", "reading", "chunk_characters")}
 """How lines are found → the settings that mean something then alone."""
@@ -95,7 +97,7 @@ def _template_fault(template: str) -> str | None:
     try:
         template.format(character="", chapter="", scene="")
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        return f"it is {template[:60]!r} ({error}); write other braces twice"
+        return f"it is {shorten(template, 60)!r} ({error}); write other braces twice"
     return None
 
 
@@ -105,11 +107,11 @@ def _alias_mistakes(aliases: Any, character: Any, how: Any) -> Iterator[tuple[Lo
     owners: dict[str, str] = {}
     for name, variants in aliases.items():
         for variant in (name, *variants):
-            owner = owners.setdefault(str(variant).casefold(), name)
+            owner = owners.setdefault(name_form(str(variant)), name)
             if owner != name:
                 yield ("aliases", name), f"aliases: {variant!r} must belong to one name, but to {owner} and {name}"
-    if character not in aliases and str(character).casefold() in owners:
-        owner = owners[str(character).casefold()]
+    if character not in aliases and name_form(str(character)) in owners:
+        owner = owners[name_form(str(character))]
         yield ("character",), f"character must be the name {owner!r} of aliases, is its variant {character!r}"
     if how != "tags" and len(aliases) < 2:
         yield ("aliases",), "aliases must name everybody who may speak; a line is learned behind a known other's"

@@ -10,6 +10,7 @@ from typing import Any
 from align.teachers.endpoint.rules import RULES, Rule, by_finish, by_status
 from align.teachers.ledger.entry import Answer
 from align.teachers.reasoning import split_reasoning
+from align.text.shorten import on_one_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +100,4 @@ def _count(value: object) -> int | None:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else f"{text[:300]}…"
+    return on_one_line(text, 300)

@@ -14,6 +14,7 @@ from typing import Any
 from align.store.whole_file import must_be_new, whole_file
 from align.teachers.ledger.budget import in_words
 from align.teachers.ledger.store import connect
+from align.text.shorten import shorten
 
 _MOST_SHOWN = 10
 """Unknown outcomes that are printed one by one."""
@@ -134,10 +135,9 @@ def print_ledger(path: str | Path) -> None:
         console.print(f"{len(unknown)} requests have an unknown outcome: they may have been answered and paid for")
     for one in unknown[:_MOST_SHOWN]:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.sent_at))
-        asked = (
-            json.dumps(one.body["messages"][-1]["content"], ensure_ascii=False)[:60] if "messages" in one.body else ""
-        )
-        console.print(f"  {at}  {one.teacher}:{one.model}  {one.reason.split(':')[0]}  {asked}", markup=False)
+        content = json.dumps(one.body["messages"][-1]["content"], ensure_ascii=False) if "messages" in one.body else ""
+        what = f"{one.teacher}:{one.model}  {one.reason.split(':')[0]}  {shorten(content, 60)}"
+        console.print(f"  {at}  {what}", markup=False)
     if len(unknown) > _MOST_SHOWN:
         console.print(f"  … and {len(unknown) - _MOST_SHOWN} more")
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from align.errors import AlignError, AnswerError, ConfigError
+from align.text.shorten import shorten
 
 TRL_ARGUMENTS = ("prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
 """What TRL 1.16 hands to a reward besides the row's columns."""
@@ -116,7 +117,7 @@ def _checked(name: str, scores: Any, num_completions: int) -> Scores:
         raise ConfigError(f"reward {name}: must be declared with async def where it returns something to await")
     if isinstance(scores, str) or not hasattr(scores, "__len__") or len(scores) != num_completions:
         text = f"reward {name}: must return a list of {num_completions} scores, one a completion"
-        raise ConfigError(f"{text}, but returned {str(scores)[:80]}")
+        raise ConfigError(f"{text}, but returned {shorten(str(scores), 80)}")
     return [None if score is None else _number(name, score) for score in scores]
 
 

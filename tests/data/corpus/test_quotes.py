@@ -82,3 +82,16 @@ def test_a_reply_is_read_bare_or_fenced(reply):
 @pytest.mark.parametrize("reply", ["", "Sure!", '{"lines": [', '{"rows": []}', '{"lines": {}}', '"text"', "null"])
 def test_any_other_reply_is_unreadable_never_repaired(reply):
     assert isinstance(read_reply(reply), str)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[" * 100_000,
+        '{"lines": [{"speaker": "Jane", "speaker": "Mary", "quote": "No."}]}',
+        '{"lines": [], "lines": [1]}',
+    ],
+)
+def test_a_reply_that_is_too_deep_or_contradicts_itself_is_unreadable(reply):
+    found = read_reply(reply)
+    assert isinstance(found, str) and ("nested too deep" in found or "the same name twice" in found)

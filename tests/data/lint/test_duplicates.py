@@ -7,7 +7,7 @@ import random
 import pytest
 
 from align.data.lint.duplicates import are_near, near_duplicates, similarity
-from align.data.lint.gates import normalised
+from align.text.normal import normalised
 from tests.data.lint.made_texts import chinese, edited, english
 
 
