@@ -59,7 +59,9 @@ class Started:
         self.trainer.add_callback(RecordCallback(self.run))
         with isolate_trackers(self.trainer, self.run) as trackers:
             self.trainer.train()
-            return trackers.close(seconds=60)  # a loaded machine must not fail a test
+            ended = trackers.close(seconds=60)  # a loaded machine must not fail a test
+        self.run.leave()  # as its process does when it ends
+        return ended
 
     def rows(self) -> list[dict[str, float]]:
         return [json.loads(line) for line in (self.folder / "metrics.jsonl").read_text().splitlines()]
