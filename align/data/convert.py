@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from align.data.files.bad_rows import BadRow, listing
-from align.data.files.json_array import array_values, is_array, write_array
-from align.data.files.jsonl import json_bytes, json_values, write_jsonl
-from align.data.files.parquet import parquet_values, write_columns
+from align.data.files.json_array import write_array
+from align.data.files.jsonl import json_bytes, write_jsonl
+from align.data.files.parquet import write_columns
 from align.data.files.rows import check_name, existing_file
+from align.data.files.suffixes import FOREIGN
 from align.data.formats.base import Example, Format
 from align.data.formats.dataset_info import add_entry, check_entry
 from align.data.formats.formats import LLAMA_FACTORY, source_format, target_format
@@ -23,8 +24,6 @@ from align.data.rows.message import RowError
 from align.data.rows.pair import Demonstration, PreferencePair
 from align.errors import DataError, StorageError
 from align.store.whole_file import must_be_new, whole_file
-
-SUFFIXES = (".jsonl", ".json", ".parquet")
 
 Numbered = Iterator[tuple[int, Any]]
 """(Line, value or the `RowError` that stands for it)."""
@@ -65,9 +64,9 @@ def convert(
         DataError: when rows cannot be carried over and `drop` is off, or none can; nothing is written then.
         StorageError: when the disk or the file system refuses.
     """
-    source, target = existing_file(source, SUFFIXES), Path(target)
+    source, target = existing_file(source, tuple(FOREIGN)), Path(target)
     writer = target_format(to)
-    check_name(target, SUFFIXES)
+    check_name(target, tuple(FOREIGN))
     must_be_new(target)
     if to == LLAMA_FACTORY:
         check_entry(target)
@@ -100,10 +99,7 @@ def print_conversion(done: Conversion) -> None:
 def _values(path: Path) -> Numbered:
     digest = hashlib.sha256()
     try:
-        if path.suffix == ".parquet":
-            yield from parquet_values(path, digest)
-        else:
-            yield from (array_values if is_array(path) else json_values)(path, digest)
+        yield from FOREIGN[path.suffix](path, digest)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
 

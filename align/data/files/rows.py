@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from align.data.files.bad_rows import BadRow, conversion, listing
-from align.data.files.jsonl import json_values, text_values, write_jsonl
-from align.data.files.parquet import parquet_values, write_parquet
+from align.data.files.jsonl import write_jsonl
+from align.data.files.parquet import write_parquet
+from align.data.files.suffixes import PROMPTS, ROWS, Source
 from align.data.formats.formats import looks_like
 from align.data.rows.pair import Demonstration, PairOrGroup, PreferencePair, Prompt, Row, RowError
 from align.errors import ConfigError, DataError, StorageError
@@ -21,7 +22,7 @@ __all__ = ["SUFFIXES", "BadRow", "RowFile", "checked_rows", "read_prompts", "rea
 
 R = TypeVar("R", bound=Row)
 
-SUFFIXES = (".jsonl", ".parquet")
+SUFFIXES = tuple(ROWS)
 
 
 @dataclass(slots=True)
@@ -50,9 +51,11 @@ def read_rows(path: str | Path, kind: type[R]) -> RowFile[R]:
         StorageError: when the file cannot be read.
     """
     path = existing_file(path, SUFFIXES)
-    source = parquet_values if path.suffix == ".parquet" else json_values
     return _read(
-        path, kind.from_dict, source, can_convert=issubclass(kind, PreferencePair | Demonstration | PairOrGroup)
+        path,
+        kind.from_dict,
+        ROWS[path.suffix],
+        can_convert=issubclass(kind, PreferencePair | Demonstration | PairOrGroup),
     )
 
 
@@ -76,8 +79,8 @@ def read_prompts(path: str | Path, on_bad_rows: Literal["fail", "drop"] = "fail"
     Raises:
         ConfigError, DataError, StorageError: as `checked_rows`.
     """
-    path = existing_file(path, (*SUFFIXES, ".txt"))
-    file = _read(path, Prompt.from_dict, text_values) if path.suffix == ".txt" else read_rows(path, Prompt)
+    path = existing_file(path, tuple(PROMPTS))
+    file = _read(path, Prompt.from_dict, PROMPTS[path.suffix])
     first: dict[str, tuple[Prompt, int]] = {}
     for prompt, line in zip(file.rows, file.lines, strict=True):
         stood_at = first.setdefault(prompt.key, (prompt, line))[1]
@@ -141,10 +144,6 @@ def check_name(path: Path, suffixes: Sequence[str]) -> None:
         text = f"{path}: must end in {' or '.join(suffixes)}, but ends in {path.suffix or 'no suffix'}"
         is_array = path.suffix == ".json" and path.exists()  # as LLaMA-Factory has them
         raise ConfigError(f"{text}; {f'convert it: {conversion(path)}' if is_array else 'rename or convert it'}")
-
-
-# A source yields (line, value) of each row, the value being a RowError where there is none, and digests the bytes.
-Source = Callable[[Path, Any], Iterator[tuple[int, Any]]]
 
 
 def _read(path: Path, make: Callable[[Mapping[str, Any]], R], source: Source, can_convert: bool = False) -> RowFile[R]:

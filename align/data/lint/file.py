@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from align.data.files.bad_rows import BadRow
-from align.data.files.jsonl import json_values
-from align.data.files.parquet import parquet_values
 from align.data.files.rows import SUFFIXES, RowFile, read_prompts, read_rows, write_rows
+from align.data.files.suffixes import ROWS
 from align.data.lint.gates import GateSettings
 from align.data.lint.report import Finding, LintReport
 from align.data.lint.rules import LintSettings, lint_rows
@@ -86,8 +85,7 @@ def kind_of(path: Path) -> type[Row]:
     """The kind of row that the first readable line has the columns of; a missing file is left to the reader."""
     if not path.is_file() or path.suffix not in SUFFIXES:
         return PreferencePair
-    values = parquet_values if path.suffix == ".parquet" else json_values
-    for _, value in itertools.islice(values(path, hashlib.sha256()), 1000):
+    for _, value in itertools.islice(ROWS[path.suffix](path, hashlib.sha256()), 1000):
         if isinstance(value, RowError):
             continue
         for column, kind in (("chosen", PreferencePair), ("rejected", PreferencePair), ("candidates", Group)):
