@@ -104,7 +104,14 @@ def flaws(run: TrainedRun, baseline: TrainedRun) -> list[str]:
         return ["the run that is judged imitates, too"]
     if run.learned_tokens is None:
         return ["the run that is judged learned from no chosen tokens"]
-    return list(_differences(run, baseline))
+    return [*_best_checkpoints(run, baseline), *_differences(run, baseline)]
+
+
+def _best_checkpoints(run: TrainedRun, baseline: TrainedRun) -> Iterator[str]:
+    """A model of an earlier step than the last learned from fewer tokens than its run counted."""
+    for one, whose in ((baseline, "its model"), (run, "the model that is judged")):
+        if one.identity["settings"].get("trainer", {}).get("load_best_model_at_end"):
+            yield f"{whose} is its run's best checkpoint, of a step that saw another number of tokens than the last"
 
 
 def _differences(run: TrainedRun, baseline: TrainedRun) -> Iterator[str]:

@@ -36,7 +36,7 @@ class Verdict:
 
 
 def damage(trained: Measures, base: Measures, over_base: Estimate) -> list[str]:
-    """What was lost against the base model; empty when nothing was. NaN, too, is damage."""
+    """What was lost against the base model; empty when nothing was. A likelihood that is NaN is damage, too."""
     found = []
     least = MIN_RELEVANCE * base.relevance
     if not trained.relevance >= least:
@@ -46,7 +46,9 @@ def damage(trained: Measures, base: Measures, over_base: Estimate) -> list[str]:
             f"(at least {least:.3f} allowed): {change}"
         )
     least = MIN_DISTINCT_3 * base.distinct_3
-    if not trained.distinct_3 >= least:
+    if trained.words == 0 < base.words:
+        found.append("no answer has a word in it")
+    elif trained.distinct_3 < least:  # NaN where answers are too short for it, which is no damage
         found.append(
             f"distinct-3: {trained.distinct_3:.3f} of word trigrams are no repetition, {base.distinct_3:.3f} of base's "
             f"(at least {least:.3f} allowed)"

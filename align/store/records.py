@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from align.errors import ConfigError
 from align.store.whole_file import write_whole
 
 
@@ -38,11 +39,20 @@ def write_yaml(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one when there is no such file."""
+    """A JSON object, or an empty one when there is no such file.
+
+    Raises:
+        ConfigError: the file holds something else, or cannot be read.
+    """
     if not path.exists():
         return {}
-    data = json.loads(path.read_text(encoding="utf-8"))
-    return dict(data)
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(
+            f"{path}: must be the record that align wrote there, but cannot be read ({error}); restore it, or move it "
+            "away and repeat the command"
+        ) from error
 
 
 def digest(data: Mapping[str, Any]) -> str:

@@ -221,12 +221,7 @@ def _must_be_ours(folder: Path) -> None:
     if not folder.exists():
         return
     others = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir() if _is_somebodys(path))
-    try:
-        record = read_json(folder / _RECORD)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{folder / _RECORD}: must be the record of a run, but cannot be read ({error}); choose another output_dir"
-        ) from error
+    record = read_json(folder / _RECORD)
     is_ours = record.get("made_by") == _MARK["made_by"] or "identity_of" in record  # runs before the mark had only that
     if others and not is_ours:
         shown = ", ".join(others[:4]) + (f" and {len(others) - 4} more" if len(others) > 4 else "")

@@ -98,6 +98,14 @@ def test_a_run_that_imitates_or_learns_no_chosen_tokens_has_no_control():
     assert flaws(grpo, trained("SFTRecipe", result={"rows": 100})), "two missing counts are not equal counts"
 
 
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_best_checkpoint_learned_another_number_of_tokens_than_its_run_counted(whose):
+    runs = [trained("DPORecipe"), trained("SFTRecipe")]
+    runs[whose].identity["settings"] = {**runs[whose].identity["settings"], "trainer": {"load_best_model_at_end": True}}
+    (flaw,) = flaws(*runs)
+    assert "is its run's best checkpoint" in flaw
+
+
 def test_all_flaws_stand_in_one_sentence():
     said = Baseline("SFT", ["one", "two"]).shortcoming
     assert said == "a lead over SFT would not show that more than imitation helped: one; two"

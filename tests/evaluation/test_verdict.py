@@ -16,11 +16,11 @@ from align.statistics import Estimate, paired_difference
 N = 60
 
 
-def measures(relevance=1.0, distinct_3=0.9, nll=3.0) -> Measures:
+def measures(relevance=1.0, distinct_3=0.9, nll=3.0, words=20.0) -> Measures:
     hits = round(relevance * N)
     return Measures(
         ended=1.0,
-        words=20.0,
+        words=words,
         distinct_3=distinct_3,
         relevant=[n < hits for n in range(N)],
         style_strength=1.0,
@@ -125,7 +125,7 @@ def test_the_reasons_of_a_comparison_read_in_full():
     [
         (measures(relevance=0.85), "relevance"),
         (measures(distinct_3=0.71), "distinct-3"),
-        (measures(distinct_3=math.nan), "distinct-3"),
+        (measures(words=0, distinct_3=math.nan), "no answer has a word"),
         (measures(nll=3.2), "general text"),
         (measures(nll=math.nan), "general text"),
     ],
@@ -134,6 +134,13 @@ def test_damage_is_found_and_is_the_verdict_whatever_the_skill(trained, named):
     losses = damage(trained, measures(), difference(0.9))
     assert len(losses) == 1 and named in losses[0]
     assert decide("DPO", difference(0.9), losses, SFT, difference(0.5)).is_damaged
+
+
+def test_answers_too_short_for_trigrams_are_no_damage():
+    """An answer of one number has no trigram; nothing can be said of its variety."""
+    assert damage(measures(distinct_3=math.nan, words=1.0), measures(), difference(0.9)) == []
+    empty = measures(distinct_3=math.nan, words=0)
+    assert damage(empty, empty, difference(0.9)) == [], "base had no words either"
 
 
 def test_a_lost_skill_is_damage():

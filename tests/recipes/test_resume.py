@@ -261,6 +261,22 @@ def test_a_limit_that_means_all_to_transformers_keeps_every_checkpoint(words, tm
     assert kept == {f"checkpoint-{step}" for step in range(1, 11)}
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_model_that_holds_files_of_somebody_else_is_kept_aside(words, tmp_path, capsys, is_link):
+    train(SFTRecipe, words)
+    model = tmp_path / "run" / "model"
+    if is_link:
+        model.rename(tmp_path / "moved")
+        model.symlink_to(tmp_path / "moved")
+    else:
+        (model / "model-f16.gguf").write_text("mine")
+    train(SFTRecipe, words, "trainer.max_steps=12", "resume=anyway")
+    kept = tmp_path / "run" / "model.before-2"
+    assert kept.is_symlink() is is_link and (is_link or (kept / "model-f16.gguf").read_text() == "mine")
+    assert f"kept as {kept}" in capsys.readouterr().out
+    assert (model / "model.safetensors").is_file() and not (model / "model-f16.gguf").exists()
+
+
 def test_training_into_the_folder_of_the_model_changes_nothing_in_it(words, tiny_model, tmp_path):
     shutil.copytree(tiny_model, tmp_path / "mine" / "model")
     before = {path: path.read_bytes() for path in (tmp_path / "mine").rglob("*") if path.is_file()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ FOREIGN = {
 def test_a_folder_that_no_run_has_made_is_refused_and_not_a_byte_in_it_changes(tmp_path, make, anyway):
     make(tmp_path)
     before = everything(tmp_path)
-    with pytest.raises(ConfigError, match=r"output_dir|must be the record of a run, but cannot be read"):
+    with pytest.raises(ConfigError, match=r"output_dir|must be the record that align wrote there, but cannot be read"):
         RunFolder.open(str(tmp_path), {"model": "m"}, {}, anyway)
     with pytest.raises(ConfigError):
         RunFolder.record_refusal(str(tmp_path), 2, "refused")
@@ -144,6 +145,17 @@ def test_a_link_to_a_folder_of_somebody_else_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="must be new, empty or the folder of a run"):
         open_run(tmp_path / "run")
     assert everything(tmp_path / "theirs") == before
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[1]"], ids=["empty", "half", "binary", "a list"])
+def test_a_broken_record_is_named_and_nothing_changes(tmp_path, content):
+    open_run(tmp_path, beta=1).finish(0, "done")
+    (tmp_path / "exit.json").write_bytes(content)
+    before = everything(tmp_path)
+    with pytest.raises(ConfigError, match=r"exit\.json: must be the record that align wrote there, but cannot be read"):
+        open_run(tmp_path, beta=1)
+    (tmp_path / "lock").write_bytes(before[Path("lock")])
+    assert everything(tmp_path) == before
 
 
 def test_folders_without_a_file_are_no_hindrance(tmp_path):

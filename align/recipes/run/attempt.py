@@ -184,8 +184,18 @@ class Attempt:
         shutil.rmtree(draft / "ref", ignore_errors=True)
         (draft / "training_args.bin").unlink(missing_ok=True)  # a pickle that nobody reads
         write_json(draft / IDENTITY, {"files": self._files(draft), "probe": probe})
-        shutil.rmtree(final, ignore_errors=True)
+        self._make_way(final, draft)
         draft.rename(final)
+
+    def _make_way(self, final: Path, draft: Path) -> None:
+        """Remove the model that an earlier attempt left; with files in it that the new one lacks, it is kept aside."""
+        added = [file for file in final.rglob("*") if file.is_file() and not (draft / file.relative_to(final)).exists()]
+        if not final.is_symlink() and not added:
+            shutil.rmtree(final, ignore_errors=True)
+            return
+        kept = final.rename(final.with_name(f"model.before-{self.run.attempt}"))
+        what = f"holds {added[0].relative_to(final)}, which this run does not write" if added else "is a link"
+        print(f"  {final}: {what}; kept as {kept}")
 
     def _probe(self, trainer: Trainer) -> dict[str, Any]:
         """Log-probs of a few rows, by which a later run can tell that it has loaded this model."""

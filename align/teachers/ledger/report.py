@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from align.errors import ConfigError
 from align.store.whole_file import must_be_new, whole_file
 from align.teachers.ledger.budget import in_words
 from align.teachers.ledger.store import connect
@@ -18,6 +19,9 @@ from align.text.shorten import shorten
 
 _MOST_SHOWN = 10
 """Unknown outcomes that are printed one by one."""
+
+_BESIDE = ("-journal", "-wal", "-shm", ".lock")
+"""Endings of the files that SQLite, and the lock, keep beside a ledger."""
 
 _LINES = """
 SELECT run, teacher, model, date(sent_at, 'unixepoch', 'localtime') AS day, currency,
@@ -91,10 +95,13 @@ def export(path: str | Path, target: str | Path) -> int:
     """Write every recorded answer and failed call as a line of JSON to a new file; returns how many.
 
     Raises:
-        ConfigError: there is no such ledger, or the target is there already; nothing is written then.
+        ConfigError: there is no such ledger, the target is there already or has a name that belongs to the ledger;
+            nothing is written then.
         StorageError: the disk or the file system refuses.
     """
     rows, target = _rows(path, _ANSWERS), Path(target)
+    if target.absolute() in {Path(f"{Path(path).absolute()}{ending}") for ending in _BESIDE}:
+        raise ConfigError(f"{target}: is a name under which the ledger keeps a file of its own; name another file")
     first = next(rows, None)  # the ledger can be read, before anything is made
     must_be_new(target)
     num_rows = 0

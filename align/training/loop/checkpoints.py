@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from align.errors import StorageError
+from align.errors import ConfigError, StorageError
 from align.store.records import digest, read_json, write_json
 
 if TYPE_CHECKING:
@@ -50,10 +50,19 @@ class Checkpoints:
         self.folder = folder
 
     def newest(self) -> Checkpoint | None:
-        """The newest valid checkpoint; broken newer ones are moved away and named on the terminal."""
+        """The newest valid checkpoint; broken newer ones are moved away and named on the terminal.
+
+        Raises:
+            ConfigError: somebody put a file into it that might be loaded in place of what was saved.
+        """
         for path in reversed(self._all()):
             fault = _fault(path)
             if fault is None:
+                if added := _added(path):
+                    raise ConfigError(
+                        f"{path / added[0]}: is not in {MANIFEST}, and a checkpoint is loaded only as it was saved; "
+                        "move it away, and the same command goes on"
+                    )
                 manifest = read_json(path / MANIFEST)
                 return Checkpoint(path, _step(path), manifest["facts"])
             print(f"  {path}: {fault}; moved to {self._quarantine(path)}", flush=True)
@@ -84,8 +93,7 @@ class Checkpoints:
         """Remove all but the newest `keep` checkpoints and the best one; as in transformers, None, 0 or -1 keep all."""
         for path in self._folders()[: -keep if keep and keep > 0 else 0]:
             if best is None or path.name != Path(best).name:
-                (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets
-                shutil.rmtree(path)
+                _remove(path)
 
     def check_space(self, num_bytes: int) -> None:
         """Refuse to begin a checkpoint that will not fit; never starts what would be cut off.
@@ -152,7 +160,7 @@ def _fault(path: Path) -> str | None:
         listed = {name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()}
         if not isinstance(manifest["facts"], dict) or manifest["step"] != _step(path) or not listed:
             return f"{MANIFEST} is not a manifest of this checkpoint"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ConfigError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} cannot be read ({error})"
     if manifest.pop("sha256", None) != digest(manifest):
         return f"{MANIFEST} was changed after it was written"
@@ -162,15 +170,34 @@ def _fault(path: Path) -> str | None:
             return f"{name} is missing"
         if file.stat().st_size != size:
             return f"{name} must have {size:,} bytes, has {file.stat().st_size:,}"
-    added = set(_files(path)) - set(listed)
-    if added:
-        return f"{sorted(added)[0]} is not in {MANIFEST}"
     with ThreadPoolExecutor() as pool:
         now = pool.map(lambda name: _described(path / name)["sha256"], listed)
         for (name, (_, expected)), found in zip(listed.items(), now, strict=True):
             if found != expected:
                 return f"{name} was changed after it was written (SHA-256)"
     return None
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint; what somebody else put into it stays, under a name that no run takes for its own."""
+    added = _added(path)
+    listed = [] if not added else read_json(path / MANIFEST)["files"]
+    (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets
+    if not added:
+        shutil.rmtree(path)
+        return
+    for name in listed:
+        (path / name).unlink(missing_ok=True)
+    kept = path.rename(path.with_name(f"{path.name}.kept"))
+    print(f"  {path}: is removed but for {', '.join(added[:3])}, which no run wrote; kept in {kept}", flush=True)
+
+
+def _added(path: Path) -> list[str]:
+    """Files that somebody put into a whole checkpoint; hidden ones, which no library loads, do not count."""
+    if not (path / MANIFEST).is_file():
+        return []
+    listed = read_json(path / MANIFEST).get("files", {})
+    return [name for name in _files(path) if name not in listed and "/." not in f"/{name}"]
 
 
 def _files(path: Path) -> list[str]:

@@ -282,6 +282,15 @@ def test_an_export_takes_the_place_of_nothing(tmp_path, target):
     assert export(tmp_path / "l", tmp_path / "new.jsonl") == 1
 
 
+@pytest.mark.parametrize("ending", ["-journal", "-wal", "-shm", ".lock"])
+def test_an_export_takes_no_name_that_belongs_to_the_ledger(tmp_path, ending):
+    bought(tmp_path / "l", call())
+    (tmp_path / f"l{ending}").unlink(missing_ok=True)
+    with pytest.raises(ConfigError, match="is a name under which the ledger keeps a file of its own"):
+        export(tmp_path / "l", tmp_path / f"l{ending}")
+    assert len(spending(tmp_path / "l")) == 1
+
+
 @pytest.mark.parametrize("ledger", ["typo", "other", "folder"])
 def test_an_export_of_what_is_no_ledger_makes_no_file(tmp_path, ledger):
     (tmp_path / "other").write_text("no database at all" * 99)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from align.errors import StorageError
+from align.errors import ConfigError, StorageError
 from align.store.records import read_json, write_json
 from align.training.loop.checkpoints import MANIFEST, Checkpoints
 from align.training.loop.ranks import Ranks
@@ -101,10 +101,31 @@ def test_a_bit_flipped_anywhere_in_the_manifest_is_found(checkpoints, position):
     assert newest(checkpoints) == 2
 
 
-def test_a_file_that_was_added_is_found(checkpoints, capsys):
-    (checkpoints.folder / "checkpoint-4" / "pytorch_model.bin").write_bytes(b"another model")
-    assert newest(checkpoints) == 2
-    assert "pytorch_model.bin is not in manifest.json" in capsys.readouterr().out
+def test_a_file_that_was_added_is_refused_by_its_name_and_nothing_is_moved(checkpoints):
+    """It might be loaded in place of what was saved; and it is somebody's, so it goes into no quarantine."""
+    added = checkpoints.folder / "checkpoint-4" / "pytorch_model.bin"
+    added.write_bytes(b"another model")
+    with pytest.raises(ConfigError, match=r"checkpoint-4/pytorch_model\.bin: is not in manifest\.json.*move it away"):
+        checkpoints.newest()
+    added.unlink()
+    assert newest(checkpoints) == 4
+
+
+@pytest.mark.parametrize("name", [".DS_Store", ".ipynb_checkpoints/notes.ipynb"])
+def test_a_hidden_file_that_no_library_loads_does_no_harm(checkpoints, name):
+    file = checkpoints.folder / "checkpoint-4" / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("of a file manager")
+    assert newest(checkpoints) == 4
+
+
+def test_rotation_keeps_what_somebody_put_into_a_checkpoint(checkpoints, capsys):
+    (checkpoints.folder / "checkpoint-2" / "model-f16.gguf").write_text("mine")
+    checkpoints.rotate(1, None)
+    kept = checkpoints.folder / "checkpoint-2.kept"
+    assert [path.name for path in kept.iterdir() if path.is_file()] == ["model-f16.gguf"]
+    assert f"is removed but for model-f16.gguf, which no run wrote; kept in {kept}" in capsys.readouterr().out
+    assert newest(checkpoints) == 4
 
 
 def test_a_checkpoint_under_another_number_is_found(checkpoints):
