@@ -15,10 +15,10 @@ demo: $(READY)
 	@$(BIN)/align compare runs/$(TASK)-dpo || [ $$? -eq 7 ]
 	@echo
 	@echo "your own model, teacher and prompts, with the same four commands:"
-	@echo "  align build contrast data_builders/contrast_$(TASK).yaml teacher.model=YOUR/TEACHER prompts=my.jsonl heldout=my_heldout.jsonl output_dir=data/mine"
-	@echo "  align train sft recipes/$(TASK)_sft.yaml model=YOUR/MODEL train_data=data/mine/pairs.jsonl output_dir=runs/mine-sft"
-	@echo "  align train dpo recipes/$(TASK)_dpo.yaml model=YOUR/MODEL train_data=data/mine/pairs.jsonl output_dir=runs/mine-dpo compare.dataset=data/mine compare.sft=runs/mine-sft"
-	@echo "  align compare runs/mine-dpo"
+	@echo "  .venv/bin/align build contrast data_builders/contrast_$(TASK).yaml teacher.model=YOUR/TEACHER prompts=my.jsonl heldout=my_heldout.jsonl output_dir=data/mine"
+	@echo "  .venv/bin/align train sft recipes/$(TASK)_sft.yaml model=YOUR/MODEL train_data=data/mine/pairs.jsonl output_dir=runs/mine-sft"
+	@echo "  .venv/bin/align train dpo recipes/$(TASK)_dpo.yaml model=YOUR/MODEL train_data=data/mine/pairs.jsonl output_dir=runs/mine-dpo compare.dataset=data/mine compare.sft=runs/mine-sft"
+	@echo "  .venv/bin/align compare runs/mine-dpo"
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow"

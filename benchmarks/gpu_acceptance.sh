@@ -9,4 +9,6 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}"
-exec "${PYTHON:-python3}" "$root/benchmarks/gpu_acceptance.py" "$@"
+python=python3
+[ ! -x "$root/.venv/bin/python" ] || python=$root/.venv/bin/python
+exec "${PYTHON:-$python}" "$root/benchmarks/gpu_acceptance.py" "$@"

@@ -124,10 +124,10 @@ def _differences(run: TrainedRun, baseline: TrainedRun) -> Iterator[str]:
         if not ours.get(part) or ours[part] != theirs.get(part):
             names = f" ({theirs['settings']['model']}, not {ours['settings']['model']})" if part == "model" else ""
             yield f"it started from another {what}{names}"
-    for name, what in (("rows", "rows"), ("learned_tokens_seen", "chosen tokens")):
+    for name, said in (("rows", "had {} rows to learn from"), ("learned_tokens_seen", "learned {} chosen tokens")):
         number, expected = baseline.result.get(name), run.result.get(name)
         if number is None or number != expected:
-            yield f"it learned {_number(number)} {what}, not {_number(expected)}"
+            yield f"it {said.format(_number(number))}, not {_number(expected)}"
 
 
 def _file(identity: dict[str, Any], fingerprint: str | None) -> str:

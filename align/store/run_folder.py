@@ -64,7 +64,7 @@ class RunFolder:
         Args:
             settings: all of them, written to `config.yaml`.
             identity: what makes the run this run (settings that change weights, data and model fingerprints).
-            anyway: take a folder in which another run finished or saved, to train its checkpoint further.
+            anyway: take a folder in which another run of the same recipe saved, to train its checkpoint further.
 
         Raises:
             ConfigError: when the folder is not a run's, or another run finished or saved in it; nothing is changed.
@@ -80,12 +80,16 @@ class RunFolder:
             if is_finished and is_same:
                 lock.release()
                 return None
-            if not is_same and not anyway and (is_finished or _has_checkpoints(folder)):
-                lines = "\n  ".join(differences(before.get("identity_of", {}), identity))
+            has_checkpoints, was = _has_checkpoints(folder), before.get("identity_of", {})
+            can_go_on = has_checkpoints and was.get("recipe") == identity.get("recipe")
+            if not is_same and (is_finished or has_checkpoints) and not (anyway and can_go_on):
+                lines = "\n  ".join(differences(was, identity))
+                advice = "Set it back, choose another output_dir, or go on from its last checkpoint all the same with"
                 raise ConfigError(
                     f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different "
-                    f"now:\n  {lines}\nSet it back, choose another output_dir, or go on from its last checkpoint all "
-                    "the same with resume=anyway."
+                    f"now:\n  {lines}\n"
+                    + (f"{advice} resume=anyway." if can_go_on else "Set it back, or choose another output_dir.")
+                    + ("" if can_go_on or not anyway else " It left no checkpoint that resume=anyway could go on from.")
                 )
             cut_half_line(folder / "metrics.jsonl")
             (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none

@@ -67,7 +67,7 @@ def test_sft_on_the_same_tokens_from_the_same_model_has_no_flaw():
         (trained("SFTRecipe", model={"weights": "w", "adapter": "sft"}), "it started from another model (tiny, not"),
         (trained("SFTRecipe", tokenizer="other"), "it started from another tokenizer"),
         (trained("SFTRecipe", template=None), "it started from another chat template"),
-        (trained("SFTRecipe", result={**RESULT, "rows": 99}), "it learned 99 rows, not 100"),
+        (trained("SFTRecipe", result={**RESULT, "rows": 99}), "it had 99 rows to learn from, not 100"),
         (
             trained("SFTRecipe", result={**RESULT, "learned_tokens_seen": 2400}),
             "it learned 2,400 chosen tokens, not 1,200",

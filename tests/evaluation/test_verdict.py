@@ -41,7 +41,7 @@ def interval(low: float, high: float) -> Estimate:
 
 
 SFT = Baseline("SFT")
-FLAWED = Baseline("SFT", ["it learned 99 rows, not 100"])
+FLAWED = Baseline("SFT", ["it had 99 rows to learn from, not 100"])
 AHEAD, BEHIND, LEVEL = interval(0.1, 0.3), interval(-0.3, -0.1), interval(-0.188, 0.010)
 
 

@@ -44,6 +44,23 @@ def test_a_folder_with_another_finished_run_is_refused(tmp_path):
         open_run(tmp_path, beta=2)
 
 
+@pytest.mark.parametrize("is_other_recipe", [False, True])
+def test_anyway_takes_no_finished_run_that_left_nothing_to_go_on_from(tmp_path, is_other_recipe):
+    """It would train from the beginning and put its model in the place of the finished one."""
+    first = RunFolder.open(str(tmp_path), {}, {"recipe": "DPORecipe", "beta": 1})
+    if is_other_recipe:
+        (tmp_path / "checkpoints" / "checkpoint-2").mkdir(parents=True)
+        (tmp_path / "checkpoints" / "checkpoint-2" / "manifest.json").write_text("{}")
+    first.finish(0, "done")
+    before = everything(tmp_path)
+    identity = {"recipe": "SFTRecipe" if is_other_recipe else "DPORecipe", "beta": 2}
+    with pytest.raises(ConfigError, match=r"left no checkpoint that resume=anyway could go on from") as refused:
+        RunFolder.open(str(tmp_path), {}, identity, anyway=True)
+    assert "all the same with resume=anyway" not in str(refused.value)
+    (tmp_path / "lock").write_bytes(before[Path("lock")])
+    assert everything(tmp_path) == before
+
+
 def test_a_failed_run_may_be_started_again_with_other_settings(tmp_path):
     open_run(tmp_path, beta=1).finish(2, "wrong")
     assert open_run(tmp_path, beta=2).attempt == 2
