@@ -23,6 +23,7 @@ _BESIDE = re.compile(r"`(\w+\.py)`")
 _DOTTED = re.compile(r"(?<![\w./-])align(?:\.[A-Za-z_]\w*)+")
 _LINK = re.compile(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 _CODE = re.compile(r"`([^`]+)`")
+_EVERY_FILE = "## Every file"
 
 
 def name_of(path: Path) -> str:
@@ -71,6 +72,22 @@ def table_of(page: Path) -> list[tuple[str, list[str]]]:
     return [(wanted, _CODE.findall(opened)) for wanted, opened in cells]
 
 
+def every_file() -> str:
+    """The last section of the English page: each file with the first sentence of its docstring."""
+    lines = [_EVERY_FILE, ""]
+    for path in sorted(PACKAGE.rglob("*.py"), key=lambda path: (str(path.parent), path.name)):
+        if not path.stem.startswith("__"):
+            said = ast.get_docstring(ast.parse(text_of(path)), clean=True) or ""
+            sentence = " ".join(said.split("\n\n")[0].split())
+            lines.append(f"- `{path.relative_to(PACKAGE)}`: {re.sub(r'^[^:`]{1,30}: ', '', sentence)}")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_english_page_lists_every_file_by_its_first_sentence():
+    """`python -m tests.test_how_it_works` writes the list anew."""
+    assert text_of(PAGES[0]).partition(_EVERY_FILE)[2] == every_file().removeprefix(_EVERY_FILE)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_the_tree_names_every_folder_once(page):
     folders = {f"{path.parent.relative_to(PACKAGE)}/" for path in MODULES.values() if path.parent != PACKAGE}
@@ -89,7 +106,7 @@ def test_nothing_imports_from_a_line_above_its_own(page):
 def test_both_pages_have_the_same_tree_the_same_paths_and_the_same_table():
     english, chinese = PAGES
     assert tree_of(english) == tree_of(chinese)
-    assert set(_PATH.findall(text_of(english))) == set(_PATH.findall(text_of(chinese)))
+    assert set(_PATH.findall(text_of(english).partition(_EVERY_FILE)[0])) == set(_PATH.findall(text_of(chinese)))
     rows, others = table_of(english), table_of(chinese)
     assert len(rows) >= 20
     assert [sorted(opened) for _, opened in rows] == [sorted(opened) for _, opened in others]
@@ -122,3 +139,7 @@ def test_docstrings_and_comments_name_files_and_modules_that_are_there(path):
     assert [found for found in _DOTTED.findall(text) if not is_defined(found) and found not in MOVED] == []
     beside = [found for found in _BESIDE.findall(text) if not (path.parent / found).is_file()]
     assert beside == [], "a file of another folder is named by its path"
+
+
+if __name__ == "__main__":
+    PAGES[0].write_text(text_of(PAGES[0]).partition(_EVERY_FILE)[0] + every_file(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Screen: a comparison on the terminal, worst answers first."""
+"""Table: a comparison on the terminal, worst answers first."""
 
 from __future__ import annotations
 

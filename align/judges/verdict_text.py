@@ -1,4 +1,4 @@
-"""Reading: from what a teacher wrote to a verdict, or to an error that quotes what came. Nothing is repaired."""
+"""Verdict text: from what a teacher wrote to a verdict, or to an error that quotes what came. Nothing is repaired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Screen: a question, the help and the closing tables as they stand on a terminal, Chinese two columns a character."""
+"""Views: a question, the help and the closing tables as they stand on a terminal, Chinese two columns a character."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verified rewards: 1 where an answer is right by a gold value in its row, 0 where it is wrong; no model judges."""
+"""Numeric answer: 1 where an answer is right by a gold value in its row, 0 where it is wrong; no model judges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Style: takes the formatting off an answer, so that headings, bold type, bullets and emoji win no verdict.
+"""Plain: takes the formatting off an answer, so that headings, bold type, bullets and emoji win no verdict.
 
 Code, fenced or in backticks, stays as it is; so do words, numbers, the order of lines and numbered steps.
 """

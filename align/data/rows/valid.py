@@ -1,4 +1,4 @@
-"""Checks: what must hold of a row, its columns and the order of its turns; each raises `RowError` where it does not.
+"""Valid: what must hold of a row, its columns and the order of its turns; each raises `RowError` where it does not.
 
 The order of turns: at most one system message, and it comes first; then a user; an assistant answers a user or a
 tool; a tool answers an assistant (several tools may); a user follows an assistant. A prompt ends with user or tool.

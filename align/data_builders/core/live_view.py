@@ -1,4 +1,4 @@
-"""Progress: what a builder shows while it works: one live view on a terminal, else a JSON line every few seconds."""
+"""Live view: what a builder shows while it works: one live view on a terminal, else a JSON line every few seconds."""
 
 from __future__ import annotations
 

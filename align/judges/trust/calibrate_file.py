@@ -1,4 +1,4 @@
-"""Judge command: what `align judge` does, a file of human labels in, a calibration out.
+"""Calibrate file: what `align judge` does, a file of human labels in, a calibration out.
 
 align judge labels.jsonl teacher.model=embedded:smollm2-135m criteria="Which answer is more accurate?"
 """

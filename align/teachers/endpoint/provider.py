@@ -1,4 +1,4 @@
-"""Place: where an endpoint teacher stands, with which key, at which price, and how it wants to be asked."""
+"""Provider: where an endpoint teacher stands, with which key, at which price, and how it wants to be asked."""
 
 from __future__ import annotations
 

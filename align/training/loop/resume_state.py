@@ -1,4 +1,4 @@
-"""Progress: what a run needs beside the trainer's own checkpoint to go on exactly, and keeps in memory only.
+"""Resume state: what a run needs beside the trainer's own checkpoint to go on exactly, and keeps in memory only.
 
 The trainer's checkpoint holds weights, optimizer and random state. Missing are what was summed up since the last logged
 row, a reference that moves, and the order of rows where it is drawn from the global random state.

@@ -1,4 +1,4 @@
-"""Loss mistakes: combinations of `trainer:` and `loss:` that no path would honour, found before anything is loaded."""
+"""Mistakes: combinations of `trainer:` and `loss:` that no path would honour, found before anything is loaded."""
 
 from __future__ import annotations
 

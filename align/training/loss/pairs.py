@@ -1,4 +1,4 @@
-"""Pair log-probs: what a preference loss needs to know of B pairs, and nothing else."""
+"""Pairs: what a preference loss needs to know of B pairs, and nothing else."""
 
 from __future__ import annotations
 

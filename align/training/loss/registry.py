@@ -1,4 +1,4 @@
-"""Loss options: who honours each argument of TRL's `DPOConfig` and each of its losses, ours or TRL's path, or nobody.
+"""Registry: who honours each argument of TRL's `DPOConfig` and each of its losses, ours or TRL's path, or nobody.
 
 Every argument that TRL adds to transformers' stands in exactly one of OURS, TRL_PATH and REFUSED, every `loss_type` in
 one of OUR_LOSSES and TRL_LOSSES; a test reads the installed source and fails when TRL has one that is in none. *Our

@@ -1,4 +1,4 @@
-"""Loss terms: an objective's losses on the pairs at hand, each with what its mean is taken over."""
+"""Terms: an objective's losses on the pairs at hand, each with what its mean is taken over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights: did training move what it should, and nothing else?
+"""Moved: did training move what it should, and nothing else?
 
 A step that is smaller than the spacing of bfloat16 changes nothing at all, which looks like "no effect"; the share of
 trainable weights that moved tells that apart from a method that does not work.

@@ -1,4 +1,4 @@
-"""Reference: proves, before the first step, that policy and reference start as the same model.
+"""Same reference: proves, before the first step, that policy and reference start as the same model.
 
 With equal models every preference loss that only sees the difference starts at its value for zero (log 2 for the
 sigmoid). A reference that is silently another model is the most reported fault of this field: the loss goes down and

@@ -1,4 +1,4 @@
-"""Tokens: which rows the trainer may see, checked before it is built.
+"""Check: which rows the trainer may see, checked before it is built.
 
 TRL cuts a side that is too long, its end of sequence included, and drops some rows with a word in a progress bar only;
 both teach the model something that nobody asked for. Here such rows are named, and refused or counted.

@@ -1,4 +1,4 @@
-"""Preference data: rows as token ids and the pairs among their completions, as the preference trainer reads them."""
+"""Dataset: rows as token ids and the pairs among their completions, as the preference trainer reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token faults: why the tokens of a row would teach a model something that nobody asked for."""
+"""Rules: why the tokens of a row would teach a model something that nobody asked for."""
 
 from __future__ import annotations
 

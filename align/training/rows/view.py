@@ -1,4 +1,4 @@
-"""Token view: the first rows of a file as a model's tokenizer cuts them, and which tokens carry loss."""
+"""View: the first rows of a file as a model's tokenizer cuts them, and which tokens carry loss."""
 
 from __future__ import annotations
 

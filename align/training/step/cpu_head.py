@@ -1,4 +1,4 @@
-"""Log-probs: on a CPU, run the LM head at completion positions only, as TRL does on devices with Triton.
+"""CPU head: on a CPU, run the LM head at completion positions only, as TRL does on devices with Triton.
 
 TRL 1.16 scores every position elsewhere (`compact` in trl/trainer/utils.py), to spare Neuron a recompilation. With a
 vocabulary of 49,152 and short answers that is more than half of a DPO step. The numbers are the same.

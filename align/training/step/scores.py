@@ -1,4 +1,4 @@
-"""Pack scores: a model's numbers for each completion token of a pack, and what a loss needs to know of its pairs."""
+"""Scores: a model's numbers for each completion token of a pack, and what a loss needs to know of its pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tree log-probs: score the completions of packed groups, each prompt encoded once.
+"""Tree forward: score the completions of packed groups, each prompt encoded once.
 
 `score_trees` prepares a model once; from then on it takes a plan beside what it took before, through peft and a
 DeepSpeed engine too, and `completion_logps` calls it. Only positions that predict a completion's token reach the LM

@@ -1,4 +1,4 @@
-"""Verify record: what `align verify` proved on this machine, kept in the user's cache and asked for before training.
+"""Verified: what `align verify` proved on this machine, kept in the user's cache and asked for before training.
 
 A record holds for one combination of versions, device, arithmetic and shape of attention, and for no other. The package
 ships records of cards that it was run on; they hold for the same facts, every one of them, and are overruled by a
