@@ -19,6 +19,23 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\W_{UNSPACED}]+(?:['’-][^\W_{UNSPACED}]+)*
 """A word of any language, with what an apostrophe or hyphen ties to it."""
 
 
+WORD_OF = {
+    name: re.compile(word)
+    for name, word in {
+        "han": f"[{UNSPACED}]",
+        "thai": "[\u0e00-\u0e7f]",
+        "latin": f"[{LATIN}](?:['’-]?[{LATIN}0-9])*",
+        "cyrillic": "[\u0400-\u052f]+",
+        "greek": "[\u0370-\u03ff]+",
+        "hangul": f"[{HANGUL}]+",
+        "arabic": "[\u0600-\u06ff\u0750-\u077f]+",
+        "hebrew": "[\u0590-\u05ff]+",
+        "devanagari": "[\u0900-\u097f]+",
+    }.items()
+}
+"""Script → one word of it, or one character where words are not spaced."""
+
+
 def words(text: str) -> list[str]:
     """The words of a text in their order."""
     return WORD.findall(text)

@@ -1,4 +1,4 @@
-"""JSONL and text: the values of a file line by line, what is wrong with a line that has none, and the writer."""
+"""JSONL and `.txt`: the values of a file line by line, what is wrong with a line that has none, and the writer."""
 
 from __future__ import annotations
 

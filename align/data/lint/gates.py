@@ -19,7 +19,7 @@ from align.data.lint.refusals import refusing_opening
 from align.data.rows.pair import Dropped, Messages, PreferencePair
 from align.settings.base import Settings
 from align.text.normal import normalised
-from align.text.scripts import HANGUL, LATIN, UNSPACED
+from align.text.scripts import WORD_OF
 from align.text.shorten import on_one_line
 
 Language = Literal["auto", "en", "zh", "any"]
@@ -192,9 +192,9 @@ def _count_scripts(text: str) -> Counter[str]:
     if "http" in text or any(sign in text for sign in "`$\\<"):
         text = _NOT_PROSE.sub(" ", text)
     prose = "\n".join(line for line in text.splitlines() if not _is_code(line))
-    counts = Counter(latin=sum(1 for word in _SCRIPTS["latin"].findall(prose) if len(word) > 1))
+    counts = Counter(latin=sum(1 for word in WORD_OF["latin"].findall(prose) if len(word) > 1))
     if not _is_latin(prose):
-        counts.update({name: len(word.findall(prose)) for name, word in _SCRIPTS.items() if name != "latin"})
+        counts.update({name: len(word.findall(prose)) for name, word in WORD_OF.items() if name != "latin"})
     return +counts
 
 
@@ -207,23 +207,8 @@ def _start(text: str) -> str:
     return repr(on_one_line(text, 60))
 
 
-_SCRIPTS = {
-    name: re.compile(word)
-    for name, word in {
-        "han": f"[{UNSPACED}]",
-        "thai": "[\u0e00-\u0e7f]",
-        "latin": f"[{LATIN}](?:['’-]?[{LATIN}0-9])*",
-        "cyrillic": "[\u0400-\u052f]+",
-        "greek": "[\u0370-\u03ff]+",
-        "hangul": f"[{HANGUL}]+",
-        "arabic": "[\u0600-\u06ff\u0750-\u077f]+",
-        "hebrew": "[\u0590-\u05ff]+",
-        "devanagari": "[\u0900-\u097f]+",
-    }.items()
-}
-"""Script → one word of it."""
-_WORD = re.compile("|".join([*(word.pattern for word in _SCRIPTS.values()), r"[^\W_]+"]))
-_LETTERS = (word.pattern.strip("[]+") for script, word in _SCRIPTS.items() if script != "latin")
+_WORD = re.compile("|".join([*(word.pattern for word in WORD_OF.values()), r"[^\W_]+"]))
+_LETTERS = (word.pattern.strip("[]+") for script, word in WORD_OF.items() if script != "latin")
 _NOT_LATIN = re.compile(f"[{''.join(_LETTERS)}]")
 
 _NOT_PROSE = re.compile(

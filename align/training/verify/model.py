@@ -1,4 +1,6 @@
-"""Verify model: what must hold on a real model however it is run: log 2, nothing from equal sides, any cut of a step.
+"""Verify model: what must hold on a real model however it is run, and which layers of a large one are taken.
+
+That is log 2, nothing from equal sides, any cut of a step.
 
 Rounding must not blur these, so they are asked in float32 even where training runs in bfloat16.
 """
