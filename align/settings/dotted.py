@@ -68,6 +68,6 @@ def load_object(dotted_path: str) -> Any:
 
 def source_sha256(module_name: str) -> str | None:
     """Fingerprint of the file that a module is written in; None where there is no such file."""
-    module = importlib.import_module(module_name)
+    module = importlib.import_module(MOVED.get(module_name, module_name))
     file = getattr(module, "__file__", None)
     return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None

@@ -7,7 +7,7 @@ import importlib
 import pytest
 
 from align.errors import ConfigError
-from align.settings.dotted import MOVED, UseSettings, load_object
+from align.settings.dotted import MOVED, UseSettings, load_object, source_sha256
 
 
 def test_use_makes_the_named_object_with_its_settings():
@@ -38,4 +38,5 @@ def test_use_explains_settings_that_the_class_does_not_take():
 def test_a_name_that_has_moved_still_works_and_says_the_new_one(old, new, capsys):
     name = next(name for name, value in vars(importlib.import_module(new)).items() if isinstance(value, type))
     assert load_object(f"{old}.{name}") is getattr(importlib.import_module(new), name)
+    assert source_sha256(old) == source_sha256(new)
     assert capsys.readouterr().err == f"use: {old}.{name} is called {new}.{name} now; the old name goes with 0.2\n"
