@@ -61,7 +61,7 @@ def compare(run: str, words: Sequence[str] = ()) -> Comparison:
     reward = settings.check.load()
     scores = {arm.name: asyncio.run(skill_scores(reward, plan.prompts, answers[arm.name])) for arm in plan.arms}
     table.print_rates({name: clustered_mean(rows) for name, rows in scores.items()})
-    print("  relevance, variety and general text: a few minutes more …", flush=True)
+    print("  measuring relevance, variety and general text …", flush=True)
     measures = measure(plan.arms, answers, plan.prompts, plan.good, plan.compute)
     result = conclude(plan.arms, plan.prompts, answers, scores, measures, plan.baseline)
     _write(plan.folder, result, settings)
