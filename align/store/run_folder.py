@@ -84,12 +84,17 @@ class RunFolder:
             can_go_on = has_checkpoints and was.get("recipe") == identity.get("recipe")
             if not is_same and (is_finished or has_checkpoints) and not (anyway and can_go_on):
                 lines = "\n  ".join(differences(was, identity))
-                advice = "Set it back, choose another output_dir, or go on from its last checkpoint all the same with"
+                todo = "Set it back, or choose another output_dir."
+                if can_go_on:
+                    todo = (
+                        "Set it back, choose another output_dir, or go on from its last checkpoint all the same with "
+                        "resume=anyway."
+                    )
+                elif anyway:
+                    todo += " It left no checkpoint that resume=anyway could go on from."
                 raise ConfigError(
                     f"{folder}: another run {'finished' if is_finished else 'has checkpoints'} here; what is different "
-                    f"now:\n  {lines}\n"
-                    + (f"{advice} resume=anyway." if can_go_on else "Set it back, or choose another output_dir.")
-                    + ("" if can_go_on or not anyway else " It left no checkpoint that resume=anyway could go on from.")
+                    f"now:\n  {lines}\n{todo}"
                 )
             cut_half_line(folder / "metrics.jsonl")
             (folder / "exit.json").unlink(missing_ok=True)  # a run that is killed leaves none

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from align.data.files.rows import read_prompts
+from align.data.rows.message import contents
 from align.data.rows.pair import Dropped, Message, Prompt
 from align.errors import DataError
 from align.text.normal import without_case_and_blanks
@@ -69,4 +70,4 @@ def _read(source: Any) -> list[Prompt]:
 
 def _plain(prompt: Prompt) -> str:
     """A prompt's text without case and white space, to find the same question written twice."""
-    return without_case_and_blanks(" ".join(message.content for message in prompt.messages))
+    return without_case_and_blanks(contents(prompt.messages))

@@ -58,12 +58,12 @@ class Checkpoints:
         for path in reversed(self._all()):
             fault = _fault(path)
             if fault is None:
-                if added := _added(path):
+                manifest = read_json(path / MANIFEST)
+                if added := _added(path, manifest):
                     raise ConfigError(
                         f"{path / added[0]}: is not in {MANIFEST}, and a checkpoint is loaded only as it was saved; "
                         "move it away, and the same command goes on"
                     )
-                manifest = read_json(path / MANIFEST)
                 return Checkpoint(path, _step(path), manifest["facts"])
             print(f"  {path}: {fault}; moved to {self._quarantine(path)}", flush=True)
         return None
@@ -180,24 +180,24 @@ def _fault(path: Path) -> str | None:
 
 def _remove(path: Path) -> None:
     """Remove a checkpoint; what somebody else put into it stays, under a name that no run takes for its own."""
-    added = _added(path)
-    listed = [] if not added else read_json(path / MANIFEST)["files"]
+    try:
+        manifest = read_json(path / MANIFEST)
+        added = _added(path, manifest) if manifest else []
+    except (ConfigError, KeyError, TypeError):
+        added = []  # a broken one, of which nobody can tell what was added
     (path / MANIFEST).unlink(missing_ok=True)  # from here on it is absent, however far the rest gets
     if not added:
         shutil.rmtree(path)
         return
-    for name in listed:
+    for name in manifest["files"]:
         (path / name).unlink(missing_ok=True)
     kept = path.rename(path.with_name(f"{path.name}.kept"))
     print(f"  {path}: is removed but for {', '.join(added[:3])}, which no run wrote; kept in {kept}", flush=True)
 
 
-def _added(path: Path) -> list[str]:
+def _added(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Files that somebody put into a whole checkpoint; hidden ones, which no library loads, do not count."""
-    if not (path / MANIFEST).is_file():
-        return []
-    listed = read_json(path / MANIFEST).get("files", {})
-    return [name for name in _files(path) if name not in listed and "/." not in f"/{name}"]
+    return [name for name in _files(path) if name not in manifest["files"] and "/." not in f"/{name}"]
 
 
 def _files(path: Path) -> list[str]:

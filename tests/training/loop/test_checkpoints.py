@@ -206,6 +206,14 @@ def test_rotation_keeps_the_newest_and_the_best(checkpoints, keep, best, kept):
     assert sorted(int(path.name[11:]) for path in checkpoints.folder.glob("checkpoint-*")) == kept
 
 
+@pytest.mark.parametrize("content", ["", "[1]", '{"step": 2}', '{"files": 3}'])
+def test_rotation_removes_an_older_checkpoint_whose_manifest_is_broken(checkpoints, content):
+    """Nobody looked at it: the search ends at the newest valid one."""
+    (checkpoints.folder / "checkpoint-2" / MANIFEST).write_text(content)
+    checkpoints.rotate(1, None)
+    assert [path.name for path in checkpoints.folder.glob("checkpoint-*")] == ["checkpoint-4"]
+
+
 def test_a_rotation_that_was_cut_off_is_made_up_for(checkpoints):
     (checkpoints.folder / "checkpoint-2" / MANIFEST).unlink()
     (checkpoints.folder / "checkpoint-2" / "optimizer.pt").unlink()
