@@ -19,10 +19,12 @@ def classes_with_main(folder: str) -> set[str]:
     found = set()
     for path in (PACKAGE / folder).rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        if 'if __name__ == "__main__":' in text:
-            called = ast.unparse(ast.parse(text).body[-1])
-            name = called.rpartition("raise SystemExit(")[2].partition(".main()")[0]
-            found.add(".".join(["align", *path.relative_to(PACKAGE).with_suffix("").parts, name]))
+        if 'if __name__ == "__main__":' in text or path.name == "__main__.py":
+            tree = ast.parse(text)
+            name = ast.unparse(tree.body[-1]).rpartition("raise SystemExit(")[2].partition(".main()")[0]
+            homes = [node.module for node in tree.body if isinstance(node, ast.ImportFrom) and path.stem == "__main__"]
+            own = ".".join(["align", *path.relative_to(PACKAGE).with_suffix("").parts])
+            found.add(f"{homes[-1] if homes else own}.{name}")
     return found
 
 

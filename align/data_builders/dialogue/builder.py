@@ -123,7 +123,3 @@ def _who_speaks(found: Sequence[tuple[Scene, list[Turn]]]) -> str:
     speeches = [turn for _, turns in found for turn in turns if not turn.is_direction]
     names = Counter(turn.speaker or "(nobody known)" for turn in speeches).most_common(12)
     return "speeches: " + (", ".join(f"{name} {count}" for name, count in names) or "none")
-
-
-if __name__ == "__main__":
-    raise SystemExit(DialogueBuilder.main())
